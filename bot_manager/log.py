@@ -1,0 +1,99 @@
+"""Structured logs: one JSON line each, with trace and seller, secrets and personal data masked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
+seller_id: ContextVar[int | None] = ContextVar("seller_id", default=None)
+
+_QUIET = ("procrastinate", "apscheduler", "urllib3", "aiohttp.access", "alembic", "asyncio", "telegram")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+# What may stand in a text that we did not write ourselves: addresses with tokens, headers, personal data.
+_MASKS = (
+    (re.compile(r"/bot\d+:[\w-]+"), "/bot***"),
+    (re.compile(r"\b\d{6,12}:[\w-]{30,}"), "***"),
+    (re.compile(r"(/webhook/[\w-]+/)[^/?\s\"']+"), r"\1***"),
+    (re.compile(r"([?&](?:t|token|access_token|api_token|secret|webhookSecret)=)[^&\s\"']+", re.IGNORECASE), r"\1***"),
+    (re.compile(r"((?:Bearer|Basic)\s+)[\w.~+/=-]+", re.IGNORECASE), r"\1***"),
+    (re.compile(r"(postgres(?:ql)?(?:\+\w+)?://[^:/@\s]+:)[^@\s]+@"), r"\1***@"),
+    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "***@***"),
+    (re.compile(r"\b\d{3}\.?\d{3}\.?\d{3}-?\d{2}\b"), "***"),
+    (re.compile(r"\+\d{10,15}\b"), "+***"),
+)
+
+
+def masked(text: str) -> str:
+    """The text without what must not be in a log."""
+    for pattern, mask in _MASKS:
+        text = pattern.sub(mask, text)
+    return text
+
+
+def new_trace_id() -> str:
+    return uuid.uuid4().hex
+
+
+@contextmanager
+def bound(trace: str, seller: int | None = None) -> Iterator[None]:
+    """Everything logged inside carries this trace and seller."""
+    tokens = trace_id.set(trace), seller_id.set(seller)
+    try:
+        yield
+    finally:
+        trace_id.reset(tokens[0])
+        seller_id.reset(tokens[1])
+
+
+def set_up(log_format: str, level: str) -> None:
+    root = logging.getLogger()
+    root.handlers = [handler(log_format, sys.stderr)]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def handler(log_format: str, stream: TextIO) -> logging.Handler:
+    """Writes lines to the stream; log_format: json or console."""
+    made = logging.StreamHandler(stream)
+    made.setFormatter(_Json() if log_format == "json" else _Console())
+    return made
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_fields(record, self), ensure_ascii=False, default=str)
+
+
+class _Console(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = _fields(record, self)
+        head = f"{time.strftime('%H:%M:%S')} {fields.pop('level'):7} {fields.pop('message')}"
+        rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("at", "logger") and value)
+        return f"{head}  {rest}".rstrip()
+
+
+def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+        "level": record.levelname,
+        "logger": record.name,
+        "message": masked(record.getMessage()),
+        "trace_id": trace_id.get(),
+        "seller": seller_id.get(),
+    }
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    fields.update({name: masked(value) if isinstance(value, str) else value for name, value in extra.items()})
+    if record.exc_info:
+        fields["error"] = masked(formatter.formatException(record.exc_info))
+    return fields
