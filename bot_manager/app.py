@@ -1,0 +1,126 @@
+"""The core: Flask for its context and configuration, the database, the seller a transaction acts for.
+
+Every transaction tells PostgreSQL the seller it acts for (`app.seller`), and row-level security does the rest.
+`look_across_sellers` lets the operator and the clock read everybody's rows; writing always needs a seller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import ParamSpec, TypeVar
+
+from flask import Flask, current_app
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session, SessionTransaction
+
+from bot_manager import log
+from bot_manager.settings import Settings
+from bot_manager.vault import Vault, open_vault
+from models import db
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+POOL_SIZE = 8
+
+_ACT_FOR = text("select set_config('app.seller', :seller, true), set_config('app.operator', :operator, true)")
+
+
+def create_core(settings: Settings, pool_size: int = POOL_SIZE) -> Flask:
+    """The application without any route: settings, vault and database. Needs `settings.database_url`."""
+    if settings.database_url is None:
+        raise ValueError("create_core needs a database address: see bot_manager.ops.postgres")
+    app = Flask("bot_manager", static_folder=None)
+    app.config.update(
+        SQLALCHEMY_DATABASE_URI=settings.database_url.replace("postgresql://", "postgresql+psycopg://", 1),
+        SQLALCHEMY_ENGINE_OPTIONS={
+            "pool_size": pool_size,
+            "max_overflow": 0,
+            "pool_timeout": 5,
+            "pool_pre_ping": True,  # 0.1 ms, and nobody is sent away because the database was restarted before
+            "connect_args": {"connect_timeout": 5, "application_name": "bot_manager"},
+        },
+    )
+    app.extensions["settings"] = settings
+    app.extensions["vault"] = open_vault(settings)
+    db.init_app(app)
+    return app
+
+
+def settings() -> Settings:
+    found: Settings = current_app.extensions["settings"]
+    return found
+
+
+def vault() -> Vault:
+    found: Vault = current_app.extensions["vault"]
+    return found
+
+
+def act_for(seller_id: int) -> None:
+    """From here on this app context reads and writes one seller's rows only."""
+    _become({"seller": str(seller_id), "operator": ""})
+    log.seller_id.set(seller_id)
+
+
+def look_across_sellers() -> None:
+    """From here on this app context reads all sellers' rows, and can write none of them."""
+    _become({"seller": "", "operator": "on"})
+
+
+def _become(who: dict[str, str]) -> None:
+    session = db.session()
+    session.info["who"] = who
+    if session.in_transaction():
+        session.execute(_ACT_FOR, who)
+
+
+@event.listens_for(Session, "after_begin")
+def _tell_who(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    if who := session.info.get("who"):
+        connection.execute(_ACT_FOR, who)
+
+
+@contextmanager
+def context(app: Flask, seller_id: int | None) -> Iterator[None]:
+    """An app context that acts for one seller; what is not committed inside is rolled back."""
+    with app.app_context():
+        if seller_id is not None:
+            act_for(seller_id)
+        yield
+
+
+class Threads:
+    """The way from async code to the database: own threads, an app context in each, one transaction, plain values."""
+
+    def __init__(self, app: Flask, size: int) -> None:
+        self.app = app
+        self.executor = ThreadPoolExecutor(size, thread_name_prefix="db")
+
+    async def in_db(self, seller_id: int | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `work` in one transaction and hands back plain values, never ORM objects."""
+
+        def transaction() -> T:
+            result = work(*args, **kwargs)
+            db.session.commit()
+            return result
+
+        return await self.run(seller_id, transaction)
+
+    async def run(self, seller_id: int | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `work` in an app context of its own that acts for the seller; it commits as it goes."""
+        surroundings = copy_context()
+
+        def call() -> T:
+            with context(self.app, seller_id):
+                return work(*args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self.executor, surroundings.run, call)

@@ -1,0 +1,61 @@
+"""Migrations: brings the database to the newest schema and hands the application's role its rights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Connection, make_url
+
+_ROOT = Path(__file__).resolve().parents[2]
+_ONE_AT_A_TIME = 7_263_001  # any fixed number: the advisory lock of migrations
+
+
+def migrate(owner_url: str, app_role: str) -> None:
+    """Upgrades to head and grants. Several processes may call it at once."""
+    with _connected(owner_url) as connection:
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
+        command.upgrade(configuration(connection), "head")
+        _grant(connection, app_role)
+
+
+def configuration(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_ROOT / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def role_of(database_url: str) -> str:
+    """The role that an address logs in with."""
+    return make_url(database_url).username or "bot_manager"
+
+
+def engine_url(database_url: str) -> str:
+    """The address as SQLAlchemy wants it, with the driver named."""
+    return database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    engine = create_engine(engine_url(url))
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _grant(connection: Connection, role: str) -> None:
+    quoted = connection.dialect.identifier_preparer.quote(role)
+    for statement in (
+        f"grant usage on schema public to {quoted}",
+        f"grant select, insert, update, delete on all tables in schema public to {quoted}",
+        f"grant usage, select on all sequences in schema public to {quoted}",
+        f"revoke insert, update, delete on alembic_version from {quoted}",
+    ):
+        connection.execute(text(statement))
