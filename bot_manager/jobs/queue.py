@@ -1,0 +1,274 @@
+"""The port over Procrastinate: enqueue inside our transaction, set timers, run a worker, free what the dead held.
+
+The only module that knows the engine. What it repairs there was measured: timers are rows of ours (a million future
+jobs make each fetch take 0.4 s), a locked job that ends wakes the next by a trigger of the first migration, a race for
+a lock must not end the worker, and the jobs of a worker that stopped breathing go back in one statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import procrastinate
+from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.jobs import Job as EngineJob
+from procrastinate.jobs import Notification
+from procrastinate.manager import JobManager, NotificationCallback
+from psycopg import AsyncConnection
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from bot_manager import log
+from bot_manager.jobs.names import LANES, Name
+from models import db
+
+logger = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 10
+BREATH_S = 1.0
+DEAD_AFTER_S = 5.0
+KEEP_FAILED_DAYS = 90
+STOP_S = 23.0  # less than the supervisor's patience
+
+_ENQUEUE = text(
+    "insert into procrastinate_jobs (queue_name, task_name, lock, args)"
+    " select j.lane, j.name, j.lock, j.args"
+    " from jsonb_to_recordset(cast(:jobs as jsonb)) as j(lane text, name text, lock text, args jsonb)"
+)
+_SET_TIMERS = text(
+    "insert into timer (key, kind, seller_id, args, lock, trace_id, due_at)"
+    " values (:key, :kind, :seller_id, cast(:args as jsonb), :lock, :trace_id, now() + make_interval(secs => :seconds))"
+    " on conflict (key) do update set kind = excluded.kind, args = excluded.args, lock = excluded.lock,"
+    " trace_id = excluded.trace_id, due_at = excluded.due_at"
+)
+_SWEEP = text(
+    "with due as (delete from timer where key in"
+    "  (select key from timer where due_at <= now() order by due_at limit 500 for update skip locked) returning *)"
+    " insert into procrastinate_jobs (queue_name, task_name, lock, args)"
+    " select cast(:lanes as jsonb) ->> kind, kind, lock,"
+    "  args || jsonb_build_object('seller', seller_id, 'trace', trace_id) from due"
+)
+_FREE_THE_DEAD = text(
+    "with dead as (delete from procrastinate_workers"
+    "  where last_heartbeat < now() - make_interval(secs => :limit) returning id)"
+    " update procrastinate_jobs set attempts = attempts + 1, scheduled_at = null, worker_id = null,"
+    "  status = (case when attempts >= :most then 'failed' else 'todo' end)::procrastinate_job_status"
+    " where status = 'doing' and (worker_id is null or worker_id in (select id from dead)) returning id"
+)
+_CLEAN = text(
+    "delete from procrastinate_jobs where id in (select id from procrastinate_jobs where"
+    " status in ('succeeded', 'cancelled', 'aborted') order by id limit :batch)"
+)
+_CLEAN_FAILED = text(
+    "delete from procrastinate_jobs where id in (select j.id from procrastinate_jobs j where j.status = 'failed'"
+    " and not exists (select 1 from procrastinate_events e where e.job_id = j.id"
+    "  and e.at > now() - make_interval(days => :days)) order by j.id limit :batch)"
+)
+_DEAD_LETTERS = text(
+    "select j.id, j.task_name as name, j.args, max(e.at) as at from procrastinate_jobs j"
+    " join procrastinate_events e on e.job_id = j.id"
+    " where j.status = 'failed' and j.args ->> 'seller' = :seller group by j.id order by j.id desc limit :limit"
+)
+_LAG = text(
+    "select coalesce(extract(epoch from clock_timestamp() - min(at)), 0)::float from (select e.at"
+    " from procrastinate_jobs j join procrastinate_events e on e.job_id = j.id and e.type = 'deferred'"
+    " where j.status = 'todo' and j.attempts = 0 and j.scheduled_at is null order by j.id limit 50) waiting"
+)
+_ALIVE = text(
+    "select exists (select 1 from procrastinate_workers where last_heartbeat > now() - make_interval(secs => :limit))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A call to come. lock: jobs with the same one run one after the other (a hint, never a fence)."""
+
+    name: Name
+    seller_id: int
+    trace_id: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    lock: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        args = {**self.args, "seller": self.seller_id, "trace": self.trace_id}
+        return {"lane": LANES[self.name], "name": self.name, "lock": self.lock, "args": args}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that failed for good: `id`, its name and arguments, and when it ended."""
+
+    id: int
+    name: str
+    args: dict[str, Any]
+    at: datetime
+
+
+def enqueue(*jobs: Job) -> None:
+    """Writes the jobs in the current transaction: they run if it commits, and not at all if it does not."""
+    db.session.execute(_ENQUEUE, {"jobs": json.dumps([job.row() for job in jobs])})
+
+
+def set_timer(key: str, job: Job, seconds: float) -> None:
+    """The job runs in so many seconds, unless the timer with this key is set again or cancelled."""
+    values = {"key": key, "kind": job.name, "seller_id": job.seller_id, "args": json.dumps(dict(job.args))}
+    db.session.execute(_SET_TIMERS, {**values, "lock": job.lock, "trace_id": job.trace_id, "seconds": seconds})
+
+
+def cancel_timer(key: str) -> None:
+    db.session.execute(text("delete from timer where key = :key"), {"key": key})
+
+
+def sweep_timers(connection: Connection) -> None:
+    """Turns due timers into jobs. Safe to run twice, and in several processes at once."""
+    connection.execute(_SWEEP, {"lanes": json.dumps(LANES)})
+
+
+def free_the_dead(connection: Connection) -> int:
+    """Puts back the jobs of workers that stopped breathing; those that killed too many workers become dead letters."""
+    rows = connection.execute(_FREE_THE_DEAD, {"limit": DEAD_AFTER_S, "most": MOST_ATTEMPTS}).all()
+    return len(rows)
+
+
+def clean_up(connection: Connection, batch: int = 5000) -> None:
+    """Deletes one batch of ended jobs, and failed ones after 90 days."""
+    connection.execute(_CLEAN, {"batch": batch})
+    connection.execute(_CLEAN_FAILED, {"batch": batch, "days": KEEP_FAILED_DAYS})
+
+
+def dead_letters(seller_id: int, limit: int = 100) -> list[DeadLetter]:
+    rows = db.session.execute(_DEAD_LETTERS, {"seller": str(seller_id), "limit": limit})
+    return [DeadLetter(row.id, row.name, row.args, row.at) for row in rows]
+
+
+def lag_seconds() -> float:
+    """How long the oldest job that could run has waited."""
+    return float(db.session.execute(_LAG).scalar_one())
+
+
+def a_worker_breathes() -> bool:
+    return bool(db.session.execute(_ALIVE, {"limit": DEAD_AFTER_S * 2}).scalar_one())
+
+
+class _Patience(procrastinate.BaseRetryStrategy):
+    """1, 2, 4 … 60 s with jitter, or the error's own `wait_seconds`; one that is permanent is not tried again."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: EngineJob) -> procrastinate.RetryDecision | None:
+        if getattr(exception, "permanent", False) or job.attempts + 1 >= MOST_ATTEMPTS:
+            return None
+        usual = min(60.0, 2.0**job.attempts) * random.uniform(0.75, 1.25)
+        seconds = float(getattr(exception, "wait_seconds", usual))
+        return procrastinate.RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+class _Manager(JobManager):
+    _announced = 0
+
+    async def listen_for_jobs(
+        self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
+    ) -> None:
+        async def note(*, channel: str, notification: Notification) -> None:
+            self._announced += 1
+            await on_notification(channel=channel, notification=notification)
+
+        await super().listen_for_jobs(on_notification=note, queues=queues)
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> EngineJob | None:
+        """Looks again when a job was announced during the look: the worker forgets that, and would sleep on it."""
+        while True:
+            announced = self._announced
+            job = await self._fetch_job(queues, worker_id)
+            if job or announced == self._announced:
+                return job
+
+    async def _fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> EngineJob | None:
+        try:
+            return await super().fetch_job(queues, worker_id)
+        except UniqueViolation:
+            return None  # lost a race for a lock; the poll or the next notice tries again
+
+
+async def _autocommit(connection: AsyncConnection) -> None:
+    """All that the engine does is one statement at a time: `begin` and `commit` would be two round trips more."""
+    await connection.set_autocommit(True)
+
+
+Run = Callable[..., Awaitable[None]]
+
+
+class Worker:
+    """Runs jobs until told to stop. runs: name → coroutine function taking `seller` and the job's arguments."""
+
+    def __init__(
+        self, conninfo: str, runs: Mapping[Name, Run], lanes: Iterable[str] = (), concurrency: int = 16
+    ) -> None:
+        self._lanes = list(lanes) or None
+        self._concurrency = concurrency
+        connector = procrastinate.PsycopgConnector(conninfo=conninfo, min_size=1, max_size=4, configure=_autocommit)
+        self._app = procrastinate.App(connector=connector)
+        self._app.job_manager = _Manager(connector)
+        for name, run in runs.items():
+            self._app.task(name=name, queue=LANES[name], retry=_Patience())(_logged(name, run))
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        async with self._app.open_async():
+            while not stopping.is_set():
+                await self._run_once(stopping)
+
+    async def _run_once(self, stopping: asyncio.Event) -> None:
+        worker = asyncio.create_task(self._work())
+        stop = asyncio.create_task(stopping.wait())
+        await asyncio.wait({worker, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        worker.cancel()
+        # Without its database the engine would wait for half a minute, and again, to write down how its jobs ended.
+        _, late = await asyncio.wait({worker}, timeout=STOP_S)
+        if late:
+            logger.warning("stopped with jobs under way; another worker will take them up")
+            return
+        try:
+            worker.result()
+        except asyncio.CancelledError:
+            pass
+        except (ConnectorException, OSError) as error:
+            logger.warning("the job engine lost its database, starting again", extra={"cause": str(error)})
+        if not stopping.is_set():
+            await asyncio.sleep(0.5)  # also when it ended by itself, as it does when its listener died
+
+    async def drain(self) -> None:
+        """Runs what is ready now, not what that makes ready, and returns; for tests and one-off commands."""
+        async with self._app.open_async():
+            await self._work(wait=False, listen_notify=False)
+
+    async def _work(self, **changes: Any) -> None:
+        options: dict[str, Any] = {
+            "queues": self._lanes,
+            "concurrency": self._concurrency,
+            "fetch_job_polling_interval": 1.0,
+            "abort_job_polling_interval": 60.0,
+            "shutdown_graceful_timeout": 20.0,
+            "install_signal_handlers": False,
+            "update_heartbeat_interval": BREATH_S,
+            "stalled_worker_timeout": 3600.0,  # pruning is free_the_dead's, which also frees their jobs
+            "delete_jobs": "never",
+        }
+        await self._app.run_worker_async(**{**options, **changes})
+
+
+def _logged(name: Name, run: Run) -> Callable[..., Awaitable[None]]:
+    async def task(seller: int, trace: str, **args: Any) -> None:
+        with log.bound(trace, seller):
+            try:
+                await run(seller=seller, **args)
+            except Exception:
+                logger.exception("job failed", extra={"job": name, "ref": args})
+                raise
+
+    return task
