@@ -1,0 +1,253 @@
+"""The gateway contract: values in, values out.
+
+A gateway is stateless. It knows one provider's API and words, and nothing of our tables, of Flask
+or of retries: the core decides when to call it and keeps what it answers.
+
+Errors, and who catches them::
+
+    GatewayError                 sales.charge and sales.confirm; `permanent` says whether trying again can help
+    ├── GatewayRefused           the provider said no to this request (400, 422): permanent
+    ├── GatewayMisconfigured     the provider said no to this account (401, 403): permanent, the seller must act
+    ├── GatewayUnreachable       it did not take effect (DNS, connect, TLS, 429, 503; any 5xx to a question): try again
+    ├── GatewayTimeout           sent, no answer: unknown, the charge may exist
+    └── BadGatewayAnswer         an answer we can't use (not JSON, no code, not a BR Code, 500 to a create): unknown too
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from gateways import brcode
+
+
+class GatewayError(Exception):
+    """Something went wrong at a gateway; the message is safe to show and to log."""
+
+    permanent: ClassVar[bool] = False
+
+
+class GatewayRefused(GatewayError):
+    """The provider refused this request; the same request would be refused again.
+
+    http_status: what it answered with, or None when we refused before asking.
+    """
+
+    permanent = True
+
+    def __init__(self, message: str, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class GatewayMisconfigured(GatewayError):
+    """The provider refused these credentials; only the seller can mend it."""
+
+    permanent = True
+
+
+class GatewayUnreachable(GatewayError):
+    """The request did not take effect; it may be sent again."""
+
+
+class GatewayTimeout(GatewayError):
+    """The request was sent and no answer came: whether it took effect is unknown."""
+
+
+class BadGatewayAnswer(GatewayError):
+    """The provider answered something that can't be used: whether it took effect is unknown."""
+
+
+class Status(StrEnum):
+    """What a provider says of a charge, in our words. Unknown words are PENDING: only an explicit yes is paid."""
+
+    PENDING = "pending"
+    PAID = "paid"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    REFUNDED = "refunded"
+
+
+class Authenticity(StrEnum):
+    """What a notice's own proof is worth."""
+
+    SIGNED = "signed"  # cryptographically the provider's: its word counts
+    UNSIGNED = "unsigned"  # nothing to check, or nothing to check it with yet: a hint, confirmed by query
+    FORGED = "forged"  # the proof that the provider should have made is missing or wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One field of the form in which a seller enters a gateway's credentials."""
+
+    name: str
+    label: str
+    required: bool = True
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One seller's account at a provider.
+
+    base_url: the production address, or what the operator's `<KIND>_API_URL` says.
+    credentials: {name: value}, as declared by `Gateway.credentials`.
+    public_keys: PEM texts of the provider that a job has fetched; empty until then.
+    """
+
+    base_url: str
+    credentials: Mapping[str, str] = field(repr=False)
+    public_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeRequest:
+    """What the core asks for.
+
+    amount_cents: integer cents of BRL.
+    reference: an unguessable token of ours that comes back in notices; the same on each try, so that a provider
+        that knows idempotency makes one charge.
+    notice_url: where this charge's notices go, `?t=<reference>` included.
+    expires_in: seconds.
+    """
+
+    payment_id: str
+    reference: str = field(repr=False)
+    amount_cents: int
+    description: str
+    notice_url: str = field(repr=False)
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A charge that the provider made: its id (as `Gateway.normal_id` writes it) and the PIX code."""
+
+    provider_id: str
+    pix_code: str
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeState:
+    """What the provider says of a charge when asked, or in a notice.
+
+    provider_id: empty when a notice did not say.
+    amount_cents: None when it did not say; then a PAID can't be believed.
+    currency: ISO 4217.
+    """
+
+    status: Status
+    provider_id: str
+    amount_cents: int | None
+    currency: str = "BRL"
+    paid_at: datetime | None = None
+    end_to_end_id: str | None = None
+    raw_status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RawNotice:
+    """A notice as it came in. headers: names in lower case; query: the last value of each key.
+
+    Nothing of it is in its repr: bodies carry personal data, headers and query carry tokens.
+    """
+
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notice, read. Matched by reference, then provider_id, then payment_id, always within one gateway account.
+
+    state: None when the notice carries no status, or is about something that is no sale.
+    test: the provider marks it as coming from its test environment.
+    event: the provider's own word, for people; nothing is decided by it.
+    end_to_end_id: of the customer's PIX; all that some providers name a refund or a dispute by.
+    """
+
+    reference: str | None = field(default=None, repr=False)
+    provider_id: str | None = None
+    payment_id: str | None = None
+    state: ChargeState | None = None
+    test: bool = False
+    event: str = ""
+    end_to_end_id: str | None = None
+
+
+class UnreadableNotice(ValueError):
+    """The notice's body is not what the provider documents; the message says what is wrong."""
+
+
+class Gateway:
+    """What each provider's file defines. One instance serves all sellers.
+
+    The core calls `create_charge`; a provider writes `make_charge`, so that no provider's code reaches a customer
+    unchecked.
+    """
+
+    kind: ClassVar[str]
+    label: ClassVar[str]
+    api_url: ClassVar[str]
+    credentials: ClassVar[tuple[Credential, ...]] = ()
+    minimum_cents: ClassVar[int] = 1
+    buyer_notice: ClassVar[str] = ""  # a sentence that the provider's terms want shown to buyers, in Portuguese
+    test_only: ClassVar[bool] = False
+    signed: ClassVar[bool] = False  # declares that notices carry a cryptographic signature
+    finds_by_reference: ClassVar[bool] = False  # a charge can be asked for by our reference, its id unknown
+    keys_path: ClassVar[str] = ""  # where public keys are fetched from, below api_url
+
+    def normal_id(self, provider_id: str) -> str:
+        """The provider's id in the one form that is stored and compared."""
+        return provider_id
+
+    def create_charge(self, account: Account, request: ChargeRequest) -> Charge:
+        """Makes a PIX charge and checks the code that came back. Raises GatewayError."""
+        if request.amount_cents < self.minimum_cents:
+            raise GatewayRefused(f"{self.label} takes no less than {self.minimum_cents} cents")
+        charge = self.make_charge(account, request)
+        _check_code(charge.pix_code, request.amount_cents)
+        return charge
+
+    def make_charge(self, account: Account, request: ChargeRequest) -> Charge:
+        """Asks the provider for a PIX charge. Raises GatewayError."""
+        raise NotImplementedError
+
+    def fetch_charge(self, account: Account, provider_id: str, reference: str) -> ChargeState | None:
+        """Asks for a charge; None when the provider does not know it. Raises GatewayError."""
+        raise NotImplementedError
+
+    def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
+        """Gives money back. Raises GatewayError."""
+        raise NotImplementedError
+
+    def verify(self, account: Account, notice: RawNotice) -> Authenticity:
+        """Checks the notice's proof, without any call to the outside."""
+        raise NotImplementedError
+
+    def parse_notice(self, notice: RawNotice) -> Notice:
+        """Reads a notice. Raises UnreadableNotice."""
+        raise NotImplementedError
+
+    def probe(self, account: Account) -> None:
+        """Checks that the credentials work, without making anything. Raises GatewayError."""
+
+    def fetch_public_keys(self, account: Account) -> tuple[str, ...]:
+        """The provider's public keys as PEM texts, for gateways with `keys_path`. Raises GatewayError."""
+        return ()
+
+
+def _check_code(pix_code: str, amount_cents: int) -> None:
+    """A code that a bank would refuse, or that asks another amount, is the provider's error, found before the buyer."""
+    try:
+        code = brcode.parse(pix_code)
+    except brcode.NotABRCode as why:
+        raise BadGatewayAnswer(f"the PIX code can't be paid: {why}") from None
+    # Dynamic codes may leave the amount to the address they point at; the amount paid is compared when it settles.
+    if code.amount_cents not in (None, amount_cents):
+        raise BadGatewayAnswer(f"the PIX code asks {code.amount_cents} cents, not {amount_cents}")

@@ -1,0 +1,71 @@
+"""Reading values that a provider, or someone posing as one, has sent: the wrong type is None, never an exception."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from bot_manager import strict_json
+from gateways.base import UnreadableNotice
+
+MAX_NOTICE_BYTES = 256 * 1024
+_IDENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:=+-]{0,127}")
+_DIGITS = re.compile(r"[0-9]{1,12}")
+
+
+def json_notice(body: bytes) -> dict[str, Any]:
+    """A notice's body as the JSON object that every provider sends. Raises UnreadableNotice."""
+    check_size(body)
+    try:
+        value = strict_json.loads(body)
+    except strict_json.BadJson as why:
+        raise UnreadableNotice(f"the body {why}") from None
+    if not isinstance(value, dict):
+        raise UnreadableNotice("the body is not a JSON object")
+    return value
+
+
+def check_size(body: bytes) -> None:
+    """Raises UnreadableNotice."""
+    if len(body) > MAX_NOTICE_BYTES:
+        raise UnreadableNotice("the body is too large")
+
+
+def nested(value: Any) -> dict[str, Any]:
+    """A JSON object, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: Any, limit: int = 200) -> str | None:
+    """A string that says something, cut to `limit`."""
+    return value.strip()[:limit] or None if isinstance(value, str) else None
+
+
+def ident(value: Any) -> str | None:
+    """An identifier; some providers write the same one as a number here and as a string there."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value if isinstance(value, str) and _IDENT.fullmatch(value) else None
+
+
+def cents(value: Any) -> int | None:
+    """Integer cents, given as a number or as digits. 49.90 is None: a unit that we did not expect is not guessed."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None
+
+
+def when(value: Any) -> datetime | None:
+    """An ISO 8601 time as aware UTC; one without a zone is taken as UTC."""
+    try:
+        found = datetime.fromisoformat(value)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def same_secret(given: str, wanted: str) -> bool:
+    """In constant time, and for any text: `compare_digest` takes strings only when they are ASCII."""
+    return hmac.compare_digest(given.encode(errors="replace"), wanted.encode(errors="replace"))

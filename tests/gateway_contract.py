@@ -1,0 +1,128 @@
+"""What a provider's folder `tests/payloads/<kind>/` holds, and how the contract tests play it.
+
+contract.json           credentials, and for a provider with a network: reference, provider_id, amount_cents, `missing`
+                        (the status it answers for a charge that it does not know) and where its answers keep
+                        things, as dotted paths: answer.{id,code,amount,status}, notice.status
+create.json             the answer to a create
+charge_<status>.json    answers to a query, named after the status that we read from them
+notice_<status>*.json   notices, likewise; notice_none_*.json say nothing of a sale's state
+
+A provider that declares `signed` also has in its test file `signed_account() -> Account` and
+`sign(body, key=...) -> headers`, with a `FOREIGN_KEY` to sign wrongly with and the `SIGNATURE_HEADER`.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gateways
+from gateways.base import Account, ChargeRequest, Gateway, RawNotice
+
+PAYLOADS = Path(__file__).parent / "payloads"
+BASE_URL = "https://gateway.test/base"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One provider, ready to be played with."""
+
+    gateway: Gateway
+    other_credentials: dict[str, str] | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.gateway.kind
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self.load("contract")
+
+    @property
+    def account(self) -> Account:
+        return Account(base_url=BASE_URL, credentials=self.other_credentials or self.facts["credentials"])
+
+    @property
+    def request(self) -> ChargeRequest:
+        return ChargeRequest(
+            payment_id="BOT1_0123456789abcdef0123456789abcdef",
+            reference=self.facts.get("reference", "a-reference"),
+            amount_cents=self.facts.get("amount_cents", 4990),
+            description="Curso Completo",
+            notice_url=f"https://shop.example.com/webhook/{self.kind}/path-secret?t=a-reference",
+            expires_in=1800,
+        )
+
+    def load(self, name: str) -> Any:
+        return json.loads((PAYLOADS / self.kind / f"{name}.json").read_text())
+
+    def names(self, prefix: str) -> list[str]:
+        return sorted(path.stem for path in (PAYLOADS / self.kind).glob(f"{prefix}_*.json"))
+
+    def changed(self, name: str, what: str, value: Any) -> Any:
+        """A payload with something else where `contract.json` says that `what` ("answer.status") is."""
+        payload = copy.deepcopy(self.load(name))
+        group, field = what.split(".")
+        for path in self.facts[group][field]:
+            put(payload, path, value)
+        return payload
+
+    def create(self) -> Any:
+        return self.gateway.create_charge(self.account, self.request)
+
+    def fetch(self) -> Any:
+        return self.gateway.fetch_charge(self.account, self.facts["provider_id"], self.facts["reference"])
+
+    def refund(self) -> Any:
+        facts = self.facts
+        return self.gateway.refund(self.account, facts["provider_id"], facts["reference"], facts["amount_cents"])
+
+    def probe(self) -> Any:
+        return self.gateway.probe(self.account)
+
+    def fetch_keys(self) -> Any:
+        return self.gateway.fetch_public_keys(self.account)
+
+    def calls(self) -> list[str]:
+        """Whatever goes over the network, by name."""
+        return ["create", "fetch", "refund", "probe", *(["fetch_keys"] if self.gateway.keys_path else [])]
+
+    def proof(self) -> ModuleType:
+        """The provider's test file, which knows how its notices are signed."""
+        return importlib.import_module(f"tests.test_{self.kind}")
+
+
+def put(payload: Any, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        payload = payload[parent]
+    payload[last] = value
+
+
+def everyone() -> list[Contract]:
+    return [Contract(gateway) for gateway in gateways.all_gateways().values()]
+
+
+def online() -> list[Contract]:
+    return [contract for contract in everyone() if contract.gateway.api_url]
+
+
+def pairs(prefix: str) -> Iterator[tuple[Contract, str]]:
+    """Each provider with each of its payloads of that prefix."""
+    return ((contract, name) for contract in everyone() for name in contract.names(prefix))
+
+
+def notice(body: Any, headers: dict[str, str] | None = None, query: dict[str, str] | None = None) -> RawNotice:
+    raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    return RawNotice(body=raw, headers=headers or {}, query=query or {})
+
+
+def expected_status(name: str) -> str:
+    """`notice_paid_other_payer` is paid, `notice_none_dispute` is none."""
+    return name.split("_")[1]
