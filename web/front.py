@@ -1,0 +1,224 @@
+"""Serves the Flask app under an ASGI server.
+
+A thread worker stops at as many slow clients as it has threads. Here the event loop takes in the body, bounded in size
+and time, and only a whole request is given a thread.
+
+The answer is collected before it is sent: right for pages and exports of some megabytes, no place for streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import BytesIO
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+MAX_BODY = 1024 * 1024  # bytes; a route's own limit is narrower and its own to answer
+BODY_SECONDS = 5.0  # for the whole body
+MAX_WAITING = 256  # whole requests, in one process, that have a thread or wait for one
+MAX_HELD = 64 * 1024 * 1024  # bytes of bodies in one process; beyond it only small ones are taken in
+SMALL_BODY = 64 * 1024  # bytes; every notice known to us is smaller
+LINGER_SECONDS = 1.0
+
+_TEXTS = {
+    408: "O envio demorou demais.",
+    413: "O envio é grande demais.",
+    500: "Algo deu errado.",
+    503: "Muita gente ao mesmo tempo. Tente de novo em alguns segundos.",
+}
+
+Headers = list[tuple[bytes, bytes]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class _Refused(Exception):
+    """The body won't be read to its end; `answer` says why."""
+
+    def __init__(self, status: int, *headers: tuple[bytes, bytes]) -> None:
+        self.answer = _plain(status, *headers, (b"connection", b"close"))
+
+
+class _Gone(Exception):
+    """The client left before its request was whole."""
+
+
+def create(wsgi_app: WsgiApp, threads: int = 8) -> Front:
+    """The ASGI app that runs `wsgi_app` in `threads` threads; make the database pool as large."""
+    return Front(wsgi_app, threads)
+
+
+class Front:
+    def __init__(self, wsgi_app: WsgiApp, threads: int) -> None:
+        self._app = wsgi_app
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="web")
+        self._waiting = 0
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytearray()
+        try:
+            await self._read(scope, receive, body)
+            await _send(send, scope["method"], await self._run(_environ(scope, bytes(body))))
+        except _Refused as refused:
+            await _send(send, scope["method"], refused.answer)
+            await _drop_rest(receive)
+        except _Gone:
+            pass
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
+        if _declared_length(scope) > MAX_BODY:
+            raise _Refused(413)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while await self._read_chunk(receive, body):
+                    pass
+        except TimeoutError:
+            raise _Refused(408) from None
+
+    async def _read_chunk(self, receive: Receive, body: bytearray) -> bool:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise _Gone
+        chunk = message.get("body", b"")
+        body += chunk
+        self._held += len(chunk)
+        if len(body) > MAX_BODY:
+            raise _Refused(413)
+        if len(body) > SMALL_BODY and self._held > MAX_HELD:
+            raise _Refused(503, (b"retry-after", b"5"))
+        return bool(message.get("more_body"))
+
+    async def _run(self, environ: dict[str, Any]) -> Answer:
+        if self._waiting >= MAX_WAITING:
+            return _plain(503, (b"retry-after", b"2"))
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, _call, self._app, environ)
+        except Exception:
+            log.exception("The app raised; answered 500")
+            return _plain(500)
+        finally:
+            self._waiting -= 1
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _plain(status: int, *headers: tuple[bytes, bytes]) -> Answer:
+    return Answer(status, [(b"content-type", b"text/plain; charset=utf-8"), *headers], _TEXTS[status].encode())
+
+
+def _declared_length(scope: Scope) -> int:
+    return int(dict(scope["headers"]).get(b"content-length", 0))
+
+
+def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
+    """PEP 3333. A chunked body has become a plain one; its length is known now."""
+    raw_path = scope.get("raw_path")
+    path = unquote_to_bytes(raw_path) if raw_path else scope["path"].encode()
+    host, port = scope.get("server") or ("localhost", 80)
+    client = scope.get("client") or ("",)
+    return _header_variables(scope["headers"]) | {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path.decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "CONTENT_LENGTH": str(len(body)),
+        "SERVER_NAME": host,
+        "SERVER_PORT": str(port or 80),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": client[0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": BytesIO(body),
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+
+
+def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, Any]:
+    variables: dict[str, Any] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").upper(), raw_value.decode("latin-1")
+        # "X_Real" and "X-Real" would become one variable, and a proxy guards only the second.
+        if "_" in name or name in ("CONTENT-LENGTH", "TRANSFER-ENCODING"):
+            continue
+        key = "CONTENT_TYPE" if name == "CONTENT-TYPE" else "HTTP_" + name.replace("-", "_")
+        joiner = "; " if name == "COOKIE" else ","
+        variables[key] = f"{variables[key]}{joiner}{value}" if key in variables else value
+    return variables
+
+
+def _call(app: WsgiApp, environ: dict[str, Any]) -> Answer:
+    started: list[Any] = []
+    chunks: list[bytes] = []
+
+    def start_response(
+        status: str, headers: list[tuple[str, str]], _exc_info: object = None
+    ) -> Callable[[bytes], None]:
+        started[:] = [status, headers]
+        return chunks.append
+
+    result = app(environ, start_response)
+    try:
+        chunks.extend(result)
+    finally:
+        if hasattr(result, "close"):
+            result.close()
+    status, headers = started
+    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return Answer(int(status[:3]), pairs, b"".join(chunks))
+
+
+async def _send(send: Send, method: str, answer: Answer) -> None:
+    status, headers, body = answer
+    if method == "HEAD" or status in (204, 304):
+        body = b""
+    else:
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+    headers = [*headers, (b"server", b"web")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _drop_rest(receive: Receive) -> None:
+    """Takes in what is still on its way: closing on unread bytes resets the connection and the answer is lost."""
+    more: Any = True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while more:
+                more = (await receive()).get("more_body")
