@@ -1,0 +1,16 @@
+"""A payment's timeline, which is also its audit: what happened, when. Entries are added and never changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import insert
+
+from models import Base, db
+
+_ADD = insert(Base.metadata.tables["payment_event"])
+
+
+def add(seller_id: int, payment_id: int, kind: str, **data: Any) -> None:
+    """data: plain values, no secret and nothing personal."""
+    db.session.execute(_ADD, {"seller_id": seller_id, "payment_id": payment_id, "kind": kind, "data": data})

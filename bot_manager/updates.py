@@ -1,0 +1,49 @@
+"""Telegram's updates into the inbox, pushed or polled: one function, so that both keep the same promise."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, func, or_, update
+
+from bot_manager import inbox, log, strict_json
+from bot_manager.channels import telegram
+from bot_manager.inbox import Chat
+from models import Base, db
+
+_bot = Base.metadata.tables["bot"]
+# At most once in ten seconds: updates of one bot would otherwise wait for each other's commit on its row.
+_HEARD_FROM = (
+    update(_bot)
+    .where(
+        _bot.c.id == bindparam("bot"),
+        or_(_bot.c.last_update_at.is_(None), _bot.c.last_update_at < func.now() - timedelta(seconds=10)),
+    )
+    .values(last_update_at=func.now())
+)
+
+
+class NotAnUpdate(ValueError):
+    """What came in is no Telegram update."""
+
+    permanent = True
+
+
+def keep_pushed(seller_id: int, bot_id: int, raw: bytes) -> None:
+    """Keeps an update as it was pushed; what can't be read is kept too, since it is acknowledged all the same."""
+    try:
+        keep(seller_id, bot_id, strict_json.loads(raw))
+    except (strict_json.BadJson, NotAnUpdate):
+        inbox.keep_unreadable(seller_id, bot_id, telegram.CHANNEL, raw, log.trace_id.get())
+
+
+def keep(seller_id: int, bot_id: int, body: Any) -> None:
+    """Keeps one update; the caller acknowledges it after its commit. Raises NotAnUpdate."""
+    number = body.get("update_id") if isinstance(body, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
+        raise NotAnUpdate("an update is an object with an update_id")
+    db.session.execute(_HEARD_FROM, {"bot": bot_id})
+    if chat := telegram.chat_id_of(body):
+        address = Chat(seller_id, bot_id, telegram.CHANNEL, chat)
+        inbox.put(address, f"update:{number}", body, update_id=number)

@@ -1,0 +1,123 @@
+"""Shops for tests: a seller with a bot, offers, gateways and a pixel, known to the fakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+
+import requests
+
+from bot_manager import connections, doors, sellers
+from bot_manager.addresses import get_webhook_url
+from bot_manager.app import vault
+from bot_manager.jobs.queue import enqueue
+from bot_manager.vault import fingerprint, new_secret
+from models import Bot, BotOffer, Destination, DoorKind, Gateway, Link, Offer, db
+from tests.line import Line
+from tests.world.telegram.people import Person
+
+_numbers = count(1)
+
+
+@dataclass
+class Shop:
+    """What a test needs of a shop that was opened: ids and the names by which the fakes know it."""
+
+    line: Line
+    seller_id: int
+    bot_id: int
+    token: str
+    public_id: str
+    slug: str
+    pixel_id: str
+    gateways: dict[str, int] = field(default_factory=dict)
+
+    def click(self, **query: str) -> str:
+        """A visitor follows the ad's link: answers the tracking token."""
+        agent = {"User-Agent": "Mozilla/5.0 (Android 14) Chrome/130 Mobile"}
+        answer = requests.get(
+            f"{self.line.url}/go/{self.slug}", params=query, headers=agent, allow_redirects=False, timeout=5
+        )
+        assert answer.status_code == 302, answer.text
+        return answer.headers["Location"].partition("?start=")[2]
+
+    def visit(self, person: Person, token: str | None = None) -> None:
+        """Somebody opens the chat, through the ad unless told otherwise, and the bot answers."""
+        person.start(self.token, self.click() if token is None else token)
+        self.line.work()
+
+    def buy(self, person: Person) -> dict:
+        """Visits and taps the offer; answers the payment, with its code shown if a gateway made one."""
+        self.visit(person)
+        person.tap(self.token, person.button(self.token, "Curso Completo"))
+        self.line.work()
+        return self.payments()[-1]
+
+    def payments(self) -> list[dict]:
+        return self.line.rows("select * from payment where seller_id = :id order by id", id=self.seller_id)
+
+
+def open_shop(
+    line: Line, *, gateways: tuple[str, ...] = ("pushinpay",), delivers: list[dict] | None = None, test: bool = False
+) -> Shop:
+    """A shop with one connected Telegram bot, one offer of R$ 49,90, the gateways in order of priority, and a pixel."""
+    number = next(_numbers)
+    token = f"{100000 + number}:AAE-{number:031d}"
+    line.world.telegram.add_bot(token, f"loja{number}_bot")
+    with line.app.app_context():
+        made = sellers.create(f"Loja {number}", f"dona{number}@example.com")
+        bot = _add_bot(made.seller_id, token, test)
+        _add_offer(bot, delivers or [{"kind": "link", "url": "https://example.com/curso"}])
+        shop = Shop(line, made.seller_id, bot.id, token, bot.public_id, f"promo{number}", f"{5550000 + number}")
+        for place, kind in enumerate(gateways, 1):
+            shop.gateways[kind] = _add_gateway(line, made.seller_id, kind, place, number)
+        _add_link(bot, shop.slug)
+        _add_pixel(line, made.seller_id, shop.pixel_id)
+        enqueue(connections.connect_job(bot))
+        db.session.commit()
+    line.work()
+    return shop
+
+
+def _add_bot(seller_id: int, token: str, test: bool) -> Bot:
+    sealed = vault().seal(token, "bot.token", seller_id)
+    bot = Bot(seller_id=seller_id, key="vendas", public_id=new_secret(), token_sealed=sealed, test=test)
+    bot.token_hash = fingerprint(token)
+    db.session.add(bot)
+    db.session.flush()
+    doors.put(DoorKind.BOT, bot.public_id, seller_id, bot.id, doors.telegram_secret(bot.public_id))
+    return bot
+
+
+def _add_offer(bot: Bot, delivers: list[dict]) -> None:
+    offer = Offer(seller_id=bot.seller_id, key="curso", name="Curso Completo", price_cents=4990, delivers=delivers)
+    db.session.add(offer)
+    db.session.flush()
+    db.session.add(BotOffer(bot_id=bot.id, offer_id=offer.id, seller_id=bot.seller_id, position=1))
+
+
+def _add_gateway(line: Line, seller_id: int, kind: str, priority: int, number: int) -> int:
+    secret = f"{kind}-token-{number}"
+    fake = getattr(line.world, kind)
+    fake.add_account(secret)
+    credentials = {"pushinpay": {"token": secret}, "woovi": {"app_id": secret}}[kind]
+    gateway = Gateway(seller_id=seller_id, name=kind, kind=kind, priority=priority)
+    sellers.add_gateway(gateway, credentials)
+    if kind == "woovi":
+        fake.set_webhook(secret, get_webhook_url(gateway))
+    return gateway.id
+
+
+def _add_link(bot: Bot, slug: str) -> None:
+    link = Link(seller_id=bot.seller_id, slug=slug, bot_id=bot.id)
+    db.session.add(link)
+    db.session.flush()
+    doors.put(DoorKind.LINK, slug, bot.seller_id, link.id)
+
+
+def _add_pixel(line: Line, seller_id: int, pixel_id: str) -> None:
+    line.world.meta.add_pixel(pixel_id, f"pixel-token-{pixel_id}")
+    sealed = vault().seal(f"pixel-token-{pixel_id}", "destination.access_token", seller_id)
+    db.session.add(
+        Destination(seller_id=seller_id, name="pixel", kind="meta", pixel_id=pixel_id, access_token_sealed=sealed)
+    )

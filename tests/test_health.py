@@ -1,0 +1,47 @@
+"""`/health`: what monitors and `run` believe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import requests
+from flask.testing import FlaskClient
+
+from bot_manager.settings import Settings
+from tests.line import Line
+from web import create_app
+
+
+def test_without_a_worker_it_is_degraded(client: FlaskClient) -> None:
+    answer = client.get("/health")
+
+    assert answer.status_code == 200
+    assert answer.json == {
+        "status": "degraded",
+        "database": "ok",
+        "worker": "down",
+        "queue_lag_s": 0.0,
+        "version": "0.1.0",
+    }
+
+
+def test_with_a_worker_it_is_ok(line: Line) -> None:
+    with line.working():
+        line.world.telegram.wait_for(lambda: requests.get(f"{line.url}/health", timeout=5).json()["status"] == "ok")
+
+
+def test_without_a_database_it_is_down(settings: Settings) -> None:
+    nowhere = replace(settings, database_url="postgresql://bot_manager@/x?host=/nowhere")
+
+    answer = create_app(nowhere).test_client().get("/health")
+
+    assert answer.status_code == 503
+    assert answer.json["status"] == "down"
+
+
+def test_without_a_database_a_notice_is_a_503(settings: Settings) -> None:
+    nowhere = replace(settings, database_url="postgresql://bot_manager@/x?host=/nowhere")
+
+    answer = create_app(nowhere).test_client().post("/webhook/pushinpay/secret", data=b"{}")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")

@@ -1,0 +1,346 @@
+"""What gateways post: believed, confirmed, parked or refused, and always kept."""
+
+from __future__ import annotations
+
+import json
+from threading import Barrier, Thread
+
+import pytest
+import requests
+
+from bot_manager.addresses import get_webhook_url
+from models import Gateway, db
+from tests.line import Line
+from tests.shops import Shop, open_shop
+from tests.world import Hold, Status
+
+
+def notice_url(shop: Shop, kind: str = "pushinpay") -> str:
+    with shop.line.seller(shop.seller_id):
+        return get_webhook_url(db.session.get_one(Gateway, shop.gateways[kind]))
+
+
+def receipts(line: Line) -> list[str]:
+    return [row["state"] for row in line.rows("select state from webhook_receipt order by id")]
+
+
+def security_events(line: Line) -> list[str]:
+    return [row["kind"] for row in line.rows("select kind from security_event order by id")]
+
+
+def status(shop: Shop) -> str:
+    return shop.payments()[-1]["status"]
+
+
+def test_an_unsigned_notice_is_a_hint_and_the_query_decides(line: Line) -> None:
+    shop = open_shop(line)
+    shop.buy(line.world.telegram.person())
+    charge = next(iter(line.world.pushinpay.charges.values()))
+
+    line.world.pushinpay.send_notice(charge.id, status="paid")
+    line.world.pushinpay.wait_delivered()
+    line.work()
+
+    assert status(shop) == "pending"
+    assert receipts(line) == ["ignored"]
+
+
+def test_a_signed_notice_settles_before_it_is_answered(line: Line) -> None:
+    shop = open_shop(line, gateways=("woovi",))
+    shop.buy(line.world.telegram.person())
+    charge = next(iter(line.world.woovi.charges.values()))
+
+    line.world.woovi.pay(charge)
+    line.world.woovi.wait_delivered()
+
+    assert status(shop) == "paid"
+    assert receipts(line) == ["settled"]
+
+
+def test_a_notice_before_the_keys_are_known_is_confirmed_by_query(line: Line) -> None:
+    shop = open_shop(line, gateways=("woovi",))
+    shop.buy(line.world.telegram.person())
+    line.change("delete from provider_key")
+
+    line.world.woovi.pay(next(iter(line.world.woovi.charges.values())))
+    line.world.woovi.wait_delivered()
+    assert status(shop) == "pending"
+    line.work()
+
+    assert status(shop) == "paid"
+    line.pass_time(2)
+    assert line.rows("select kind from provider_key") == [{"kind": "woovi"}]
+
+
+@pytest.mark.parametrize("signature", ["wrong", "missing", "legacy"])
+def test_a_notice_without_its_signature_is_kept_flagged_and_never_settles(line: Line, signature: str) -> None:
+    shop = open_shop(line, gateways=("woovi",))
+    shop.buy(line.world.telegram.person())
+    charge = next(iter(line.world.woovi.charges.values()))
+
+    line.world.woovi.tries = 1
+    line.world.woovi.send_notice(charge, signature=signature)
+    line.world.woovi.wait_delivered()
+    line.work()
+
+    assert {answer for notice in line.world.woovi.notices for answer in notice.answers} == {401}
+    assert status(shop) == "pending"
+    assert set(receipts(line)) == {"forged"}
+    assert "forged_notice" in security_events(line)
+
+
+def test_a_wrong_secret_is_a_404_and_leaves_nothing_but_a_security_event(line: Line) -> None:
+    shop = open_shop(line)
+    shop.buy(line.world.telegram.person())
+
+    answer = requests.post(
+        f"{line.url}/webhook/pushinpay/not-the-secret", json={"id": "x", "status": "paid"}, timeout=5
+    )
+
+    assert answer.status_code == 404
+    assert receipts(line) == []
+    assert security_events(line) == ["wrong_webhook_secret"]
+    assert status(shop) == "pending"
+
+
+def test_a_right_secret_under_another_kind_is_wrong(line: Line) -> None:
+    shop = open_shop(line)
+    url = notice_url(shop).replace("/pushinpay/", "/woovi/")
+
+    assert requests.post(url, json={}, timeout=5).status_code == 404
+    assert receipts(line) == []
+
+
+def test_another_sellers_secret_never_touches_this_sellers_payment(line: Line) -> None:
+    mine, other = open_shop(line), open_shop(line)
+    payment = mine.buy(line.world.telegram.person())
+    charge = next(iter(line.world.pushinpay.charges.values()))
+    charge.pay()
+
+    body = {"id": charge.id, "status": "paid", "value": 4990}
+    answer = requests.post(notice_url(other), params={"t": payment["webhook_token"]}, json=body, timeout=5)
+    line.work()
+
+    assert answer.status_code == 200
+    assert status(mine) == "pending"
+    assert receipts(line) == ["parked"]
+
+
+def test_an_unknown_status_word_is_pending(line: Line) -> None:
+    shop = open_shop(line, gateways=("woovi",))
+    shop.buy(line.world.telegram.person())
+    charge = next(iter(line.world.woovi.charges.values()))
+
+    line.world.woovi.send_notice(charge, "CHARGE_SOMETHING_NEW")
+    line.world.woovi.wait_delivered()
+    line.work()
+
+    assert status(shop) == "pending"
+
+
+@pytest.mark.parametrize("cents", [1, 4989, 4991, 499000])
+def test_another_amount_is_never_paid_and_is_told_to_the_operator(line: Line, cents: int) -> None:
+    shop = open_shop(line, gateways=("woovi",))
+    shop.buy(line.world.telegram.person())
+    charge = next(iter(line.world.woovi.charges.values()))
+
+    line.world.woovi.pay(charge, amount=cents)
+    line.world.woovi.wait_delivered()
+    line.work()
+
+    assert status(shop) == "pending"
+    assert receipts(line) == ["mismatch"]
+    assert "notice_mismatch" in security_events(line)
+
+
+def test_another_amount_in_the_confirming_query_is_never_paid(line: Line) -> None:
+    shop = open_shop(line)
+    shop.buy(line.world.telegram.person())
+    charge = next(iter(line.world.pushinpay.charges.values()))
+
+    line.world.pushinpay.pay(charge.id, amount=100)
+    line.world.pushinpay.wait_delivered()
+    line.work()
+
+    assert status(shop) == "pending"
+    assert receipts(line) == ["mismatch"]
+
+
+def test_many_notices_at_once_pay_once_deliver_once_and_report_once(line: Line) -> None:
+    shop = open_shop(line, gateways=("woovi",))
+    person = line.world.telegram.person()
+    shop.buy(person)
+    charge = next(iter(line.world.woovi.charges.values()))
+    held = line.world.woovi.pay(charge, notices=1, hold=True)
+    body, headers = held[0].body, held[0].headers
+    barrier, answers = Barrier(8), []
+
+    def post() -> None:
+        barrier.wait()
+        answers.append(requests.post(notice_url(shop, "woovi"), data=body, headers=headers, timeout=10).status_code)
+
+    threads = [Thread(target=post) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    line.work()
+
+    assert answers == [200] * 8
+    assert status(shop) == "paid"
+    assert len(line.rows("select 1 from payment_event where kind = 'paid'")) == 1
+    assert len([m for m in person.received(shop.token) if "Pagamento confirmado" in m.text]) == 1
+    assert list(line.world.meta.ledger().values()) == [1]
+
+
+def test_money_after_expiry_is_money(line: Line) -> None:
+    shop = open_shop(line)
+    payment = shop.buy(line.world.telegram.person())
+    line.change("update payment set expires_at = now() - interval '1 second'")
+    line.pass_time(7200)
+    assert status(shop) == "expired"
+
+    charge = next(iter(line.world.pushinpay.charges.values()))
+    line.world.pushinpay.pay(charge.id)
+    line.world.pushinpay.wait_delivered()
+    line.work()
+
+    assert status(shop) == "paid"
+    assert payment["payment_id"] == shop.payments()[-1]["payment_id"]
+
+
+def test_a_notice_that_overtakes_the_create_answer_settles(line: Line) -> None:
+    shop = open_shop(line)
+    person = line.world.telegram.person()
+    shop.visit(person)
+    answer = Hold(after=True)
+    line.world.pushinpay.fail("/pix/cashIn", how=answer)
+    line.world.pushinpay.pay_next()
+
+    with line.working():
+        person.tap(shop.token, person.button(shop.token, "Curso Completo"))
+        answer.reached.wait(5)
+        line.world.pushinpay.wait_for(lambda: shop.payments() and status(shop) == "paid")
+        answer.release()
+        line.world.pushinpay.wait_for(line.idle)
+
+    assert status(shop) == "paid"
+    assert not [m for m in person.received(shop.token) if m.marked("code")]
+    assert "Pagamento confirmado" in person.last(shop.token).text
+
+
+def test_money_after_all_attempts_had_failed_is_money(line: Line) -> None:
+    shop = open_shop(line)
+    person = line.world.telegram.person()
+    shop.visit(person)
+    line.world.pushinpay.fail("/pix/cashIn", how=Status(500, {}, after=True))
+    person.tap(shop.token, person.button(shop.token, "Curso Completo"))
+    line.work()
+    assert status(shop) == "failed"
+    assert "Nada foi cobrado" in person.last(shop.token).text
+
+    charge = next(iter(line.world.pushinpay.charges.values()))
+    line.world.pushinpay.pay(charge.id)
+    line.world.pushinpay.wait_delivered()
+    line.work()
+
+    assert status(shop) == "paid"
+    assert "Pagamento confirmado" in person.last(shop.token).text
+
+
+def test_a_second_code_paid_is_shown_as_paid_twice_and_delivered_once(line: Line) -> None:
+    shop = open_shop(line, gateways=("pushinpay", "woovi"))
+    person = line.world.telegram.person()
+    shop.visit(person)
+    line.world.pushinpay.fail("/pix/cashIn", how=Status(500, {}, after=True))
+    person.tap(shop.token, person.button(shop.token, "Curso Completo"))
+    line.work()
+
+    line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+    line.world.woovi.pay(next(iter(line.world.woovi.charges.values())))
+    line.world.pushinpay.wait_delivered()
+    line.world.woovi.wait_delivered()
+    line.work()
+
+    assert status(shop) == "paid"
+    assert len(line.rows("select 1 from payment_event where kind = 'paid_twice'")) == 1
+    assert len([m for m in person.received(shop.token) if "Pagamento confirmado" in m.text]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (b"x" * 10_000_000, 413),
+        (b"x" * (256 * 1024 + 1), 413),
+        (b"\xff\xfe{}", 200),
+        (b"[1, 2]", 200),
+        (b"", 200),
+        (b"null", 200),
+        (b'{"id": NaN}', 200),
+        (b'{"id": "a", "id": "b"}', 200),
+        (b"[" * 5000, 200),
+        (b'{"id": "\\u0000"}', 200),
+    ],
+)
+def test_a_body_that_makes_no_sense_is_kept_or_refused_and_changes_nothing(
+    line: Line, body: bytes, answer: int
+) -> None:
+    shop = open_shop(line)
+    shop.buy(line.world.telegram.person())
+
+    got = requests.post(notice_url(shop), data=body, headers={"Content-Type": "application/json"}, timeout=10)
+    line.work()
+
+    assert got.status_code == answer
+    assert receipts(line) == ([] if answer == 413 else ["unreadable"])
+    assert status(shop) == "pending"
+
+
+def test_the_same_notice_again_is_counted_not_kept_twice(line: Line) -> None:
+    shop = open_shop(line)
+    shop.buy(line.world.telegram.person())
+    charge = next(iter(line.world.pushinpay.charges.values()))
+
+    line.world.pushinpay.pay(charge.id, notices=3)
+    line.world.pushinpay.wait_delivered()
+    line.work()
+
+    assert [row["repeats"] for row in line.rows("select repeats from webhook_receipt")] == [2]
+    assert status(shop) == "paid"
+
+
+def test_a_notice_that_matches_nothing_is_parked_and_tried_again(line: Line) -> None:
+    shop = open_shop(line)
+
+    requests.post(notice_url(shop), json={"id": "9c29870c-0000-4bb6-90d3-2dce9453bb45", "status": "paid"}, timeout=5)
+    assert receipts(line) == ["parked"]
+    line.pass_time(5)
+
+    assert line.rows("select state, tries from webhook_receipt") == [{"state": "parked", "tries": 2}]
+
+
+def test_a_notice_that_names_another_charge_than_its_token_is_refused(line: Line) -> None:
+    shop = open_shop(line)
+    one = shop.buy(line.world.telegram.person())
+    shop.buy(line.world.telegram.person())
+    _, second = line.world.pushinpay.charges.values()
+    second.pay()
+
+    body = json.dumps({"id": second.id, "status": "paid", "value": 4990})
+    requests.post(notice_url(shop), params={"t": one["webhook_token"]}, data=body, timeout=5)
+    line.work()
+
+    assert [p["status"] for p in shop.payments()] == ["pending", "pending"]
+    assert receipts(line) == ["mismatch"]
+
+
+def test_a_notice_that_could_not_be_kept_is_answered_503(line: Line) -> None:
+    shop = open_shop(line)
+    url = notice_url(shop)
+    line.change("alter table webhook_receipt rename to webhook_receipt_gone")
+    try:
+        answer = requests.post(url, json={"id": "x"}, timeout=5)
+    finally:
+        line.change("alter table webhook_receipt_gone rename to webhook_receipt")
+
+    assert answer.status_code >= 500

@@ -1,0 +1,37 @@
+"""Whether this installation works: for load balancers, monitors and `run`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import SQLAlchemyError
+
+from bot_manager import VERSION
+from bot_manager.jobs.queue import a_worker_breathes, lag_seconds
+
+blueprint = Blueprint("health", __name__)
+
+SLOW_S = 30.0
+
+
+@blueprint.get("/health")
+def health() -> ResponseReturnValue:
+    """200 with `ok` or `degraded`, 503 with `down` when the database does not answer."""
+    try:
+        facts: dict[str, Any] = {"database": "ok", "worker": _worker(), "queue_lag_s": round(lag_seconds(), 1)}
+    except SQLAlchemyError:
+        facts = {"database": "down", "worker": "unknown", "queue_lag_s": None}
+    status = _status(facts)
+    return jsonify(status=status, **facts, version=VERSION), 503 if status == "down" else 200
+
+
+def _worker() -> str:
+    return "ok" if a_worker_breathes() else "down"
+
+
+def _status(facts: dict[str, Any]) -> str:
+    if facts["database"] != "ok":
+        return "down"
+    return "ok" if facts["worker"] == "ok" and facts["queue_lag_s"] < SLOW_S else "degraded"
