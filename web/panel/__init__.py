@@ -1,0 +1,28 @@
+"""The seller panel: rooms under /loja/<seller>/, and the doors that lead there. Server-rendered, in Portuguese.
+
+`register` puts all of it on an app: who may enter (`access`), the style sheets and scripts (`assets`), the headers of
+every answer (`headers`), the error pages (`errors`) and the rooms, one module each.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask
+
+from web.panel import access, assets, bots, chat, door, errors, gateways, headers, home, sales, start
+from web.panel import format as formats
+
+shop = Blueprint("shop", __name__, url_prefix="/loja/<int:seller_id>", template_folder="../templates")
+
+access.guard(shop)
+for room in (home, sales, bots, gateways, chat):
+    shop.register_blueprint(room.room)
+
+
+def register(app: Flask) -> None:
+    headers.set_up(app)
+    errors.set_up(app)
+    access.set_up(app)
+    assets.set_up(app)
+    formats.set_up(app)
+    for blueprint in (door.room, start.room, shop):
+        app.register_blueprint(blueprint)

@@ -1,0 +1,105 @@
+"""What needs somebody: one sentence each that says what happened, who acts next and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from flask import url_for
+from sqlalchemy import exists, select
+
+from bot_manager.app import settings
+from models import Bot, BotState, Click, Destination, Gateway, Payment, PaymentStatus, db
+from web.panel.lookup import gateway_label
+
+RECENT = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    tone: str
+    icon: str
+    title: str
+    text: str
+    action: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One of the things between a new shop and its first sale; done is checked, never ticked by hand."""
+
+    done: bool
+    title: str
+    text: str
+    action: str
+    href: str
+
+
+def alerts() -> list[Alert]:
+    return [*_bots(), *_gateways(), *_destinations(), *_address()]
+
+
+def _bots() -> Iterator[Alert]:
+    href = url_for("shop.bots.index")
+    stopped = select(Bot).where(Bot.state.in_((BotState.REFUSED, BotState.UNREACHABLE))).order_by(Bot.id)
+    for bot in db.session.scalars(stopped):
+        name = bot.name or bot.key
+        if bot.state == BotState.REFUSED:
+            text = "O Telegram recusou o token. Gere outro no @BotFather e troque o token."
+            yield Alert("bad", "plug-connected-x", f"O bot {name} parou.", text, "Ver o bot", href)
+        else:
+            text = "O Telegram não respondeu. Tentamos de novo sozinhos."
+            yield Alert("warn", "plug-connected-x", f"Sem contato com o bot {name}.", text, "Ver o bot", href)
+
+
+def _gateways() -> Iterator[Alert]:
+    href = url_for("shop.gateways.index")
+    failing = select(Gateway).where(
+        Gateway.active, Gateway.last_error.is_not(None), Gateway.last_error_at > datetime.now(UTC) - RECENT
+    )
+    for gateway in db.session.scalars(failing.order_by(Gateway.priority, Gateway.id)):
+        title = f"{gateway_label(gateway.kind)} não gerou o último PIX."
+        text = f"Ele respondeu: {gateway.last_error}. Confira as credenciais desta conta."
+        yield Alert("bad", "credit-card", title, text, "Ver recebimento", href)
+
+
+def _destinations() -> Iterator[Alert]:
+    paused = select(Destination).where(Destination.paused_note.is_not(None), Destination.archived_at.is_(None))
+    for place in db.session.scalars(paused):
+        title = f"A medição do anúncio “{place.name}” está parada."
+        text = f"{place.paused_note}. As compras ficam guardadas até você trocar a chave."
+        yield Alert("warn", "target-arrow", title, text, "Ver vendas", url_for("shop.sales.index"))
+
+
+def _address() -> Iterator[Alert]:
+    """Without a public address no bank reaches us; it only matters to who has a real account."""
+    real = Gateway.active, Gateway.own.is_(False), Gateway.archived_at.is_(None)
+    if settings().public_url is None and db.session.scalar(select(exists().where(*real))):
+        title = "Os avisos do banco não chegam aqui."
+        text = "O painel ainda não tem endereço público: confirmamos cada PIX perguntando ao banco, e demora mais."
+        yield Alert("warn", "world-off", title, text, "Entender", url_for("shop.gateways.index"))
+
+
+def steps() -> list[Step]:
+    """What is missing before the first real sale; empty when nothing is."""
+    tested, connected, account, clicked, sold = db.session.execute(
+        select(
+            exists().where(Payment.test, Payment.status == PaymentStatus.PAID),
+            exists().where(Bot.state == BotState.ACTIVE),
+            exists().where(Gateway.own.is_(False), Gateway.active, Gateway.archived_at.is_(None)),
+            exists().where(Click.not_a_person.is_(None)),
+            exists().where(Payment.test.is_(False), Payment.status == PaymentStatus.PAID),
+        )
+    ).one()
+    if sold:
+        return []
+    bots, chat, banks = (url_for(f"shop.{room}") for room in ("bots.index", "chat.first", "gateways.index"))
+    return [
+        Step(True, "Criar a loja", "Feito.", "", ""),
+        Step(tested, "Fazer uma venda de teste", "Compre de você mesmo, sem gastar nada.", "Testar agora", chat),
+        Step(connected, "Conectar seu bot do Telegram", "O token vem do @BotFather.", "Ver como", bots),
+        Step(account, "Escolher por onde receber", "O dinheiro cai direto na sua conta.", "Ver como", banks),
+        Step(clicked, "Colocar o link no anúncio", "Ele guarda a origem de cada venda.", "Ver links", bots),
+    ]

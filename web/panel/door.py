@@ -1,0 +1,98 @@
+"""The ways in: the first address, choosing a shop, an invitation, the theme."""
+
+from __future__ import annotations
+
+from flask import Blueprint, abort, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_security import current_user, hash_password, login_user
+from flask_security.proxies import _datastore
+from flask_wtf import FlaskForm
+from sqlalchemy import delete, select
+from wtforms import PasswordField
+from wtforms.validators import InputRequired, Length
+
+from bot_manager.app import look_across_sellers, settings
+from bot_manager.doors import enter_by_secret
+from bot_manager.vault import fingerprint
+from models import Door, DoorKind, Seller, User, db
+from web.panel import access
+
+room = Blueprint("panel", __name__, template_folder="../templates")
+
+THEMES = ("claro", "escuro", "auto")
+A_YEAR = 365 * 24 * 3600
+
+
+class PasswordForm(FlaskForm):  # type: ignore[misc]
+    password = PasswordField(
+        validators=[
+            InputRequired("Escolha uma senha."),
+            Length(access.PASSWORD_MIN, 128, f"Use pelo menos {access.PASSWORD_MIN} caracteres."),
+        ]
+    )
+
+
+@room.get("/")
+def index() -> ResponseReturnValue:
+    if not current_user.is_authenticated:
+        return redirect(url_for("security.login"))
+    shops = list(access.shops_of(current_user.id))
+    if not shops:
+        return redirect(url_for("start.index"))
+    if len(shops) > 1:
+        return redirect(url_for(".choose"))
+    return redirect(url_for("shop.home.index", seller_id=shops[0]))
+
+
+@room.get("/lojas")
+def choose() -> ResponseReturnValue:
+    if answer := access.require_user():
+        return answer
+    mine = list(access.shops_of(current_user.id))
+    look_across_sellers()
+    shops = db.session.scalars(select(Seller).where(Seller.id.in_(mine)).order_by(Seller.name)).all()
+    return render_template("panel/shops.html", shops=shops)
+
+
+@room.route("/convite/<secret>", methods=["GET", "POST"])
+def invitation(secret: str) -> ResponseReturnValue:
+    """Looking does not use it up: chats and mail programs fetch links by themselves."""
+    entry = enter_by_secret(DoorKind.INVITE, secret)
+    user = db.session.get(User, entry.object_id) if entry else None
+    if entry is None or user is None:
+        return render_template("panel/invitation_over.html"), 410
+    form = PasswordForm()
+    if form.validate_on_submit() and _take(secret, user, form.password.data):
+        return redirect(url_for("shop.home.index", seller_id=entry.seller_id))
+    seller = db.session.get_one(Seller, entry.seller_id)
+    status = 422 if form.errors else 200
+    return render_template("panel/invitation.html", form=form, user=user, seller=seller), status
+
+
+def _take(secret: str, user: User, password: str) -> bool:
+    """Deletes the invitation and sets the password: of two at the same time, one does."""
+    door = Door.kind == DoorKind.INVITE, Door.key == fingerprint(secret)
+    if db.session.scalar(delete(Door).where(*door).returning(Door.key)) is None:
+        abort(409)
+    user.password = hash_password(password)
+    _datastore.set_uniquifier(user)  # ends the sessions that the old password began
+    db.session.commit()
+    login_user(user, remember=True, authn_via=["password"])
+    return True
+
+
+@room.post("/tema")
+def theme() -> ResponseReturnValue:
+    access.csrf.protect()
+    wanted = request.form.get("tema", "auto")
+    answer = redirect(_own_page(request.form.get("volta", "/")), 303)
+    secure = settings().address.startswith("https:")
+    answer.set_cookie(
+        "tema", wanted if wanted in THEMES else "auto", A_YEAR, secure=secure, httponly=True, samesite="Lax"
+    )
+    return answer
+
+
+def _own_page(path: str) -> str:
+    """The path if it is one of ours: browsers read `//host` and `/\\host` as another site."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"

@@ -1,0 +1,57 @@
+"""Recebimento: where the money goes, in which order, and what each account last did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Blueprint, g, render_template
+from flask.typing import ResponseReturnValue
+from sqlalchemy import select
+
+from bot_manager.addresses import get_webhook_url
+from bot_manager.app import settings
+from models import Gateway, db
+from web.panel.lookup import gateway_label
+from web.panel.states import Word
+
+room = Blueprint("gateways", __name__, url_prefix="/recebimento")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """address: where this account's notices go, secret included; only the owner sees it."""
+
+    gateway: Gateway
+    label: str
+    word: Word
+    sentence: str
+    address: str | None
+
+
+@room.get("")
+def index() -> ResponseReturnValue:
+    accounts = select(Gateway).where(Gateway.archived_at.is_(None))
+    ordered = accounts.order_by(Gateway.own, Gateway.active.desc(), Gateway.priority, Gateway.id)
+    shown = [_shown(gateway) for gateway in db.session.scalars(ordered)]
+    real = any(not one.gateway.own for one in shown)
+    return render_template("panel/gateways.html", accounts=shown, real=real, public=settings().public_url is not None)
+
+
+def _shown(gateway: Gateway) -> Shown:
+    state, sentence = _state(gateway)
+    address = get_webhook_url(gateway) if g.place.role == "owner" and not gateway.own else None
+    return Shown(gateway, gateway_label(gateway.kind), state, sentence, address)
+
+
+def _state(gateway: Gateway) -> tuple[Word, str]:
+    if gateway.own:
+        return Word(
+            "Teste", "info"
+        ), "Nosso recebimento de mentira, para as vendas de teste. Nenhum dinheiro passa aqui."
+    if not gateway.active:
+        return Word("Pausado", "quiet"), "Não recebe novos PIX. Os que já foram gerados continuam valendo."
+    if gateway.last_error:
+        return Word("Com erro", "bad"), "O último PIX não foi gerado aqui. Confira as credenciais desta conta."
+    if gateway.last_charge_at is None:
+        return Word("Pronto", "info"), "Ainda não gerou nenhum PIX."
+    return Word("Funcionando", "ok"), "Gerando PIX normalmente."
