@@ -1,0 +1,159 @@
+"""The shape of the house: imports go down only, edges know nothing of ours, and each rule has one keeper."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("bot_manager", "gateways", "tracking", "web")
+
+# From the ground up; a module may import its own floor's neighbours only where they form no circle.
+FLOORS = (
+    ("models", "bot_manager.settings", "bot_manager.log", "bot_manager.strict_json", "gateways", "bot_manager"),
+    ("tracking.tokens", "tracking.identifiers", "tracking.normalize", "tracking.destinations", "tracking"),
+    ("bot_manager.vault", "bot_manager.channels", "bot_manager.funnels"),
+    ("bot_manager.app", "bot_manager.jobs.names", "bot_manager.jobs"),
+    ("bot_manager.jobs.queue", "bot_manager.doors", "bot_manager.addresses", "bot_manager.accounts"),
+    ("bot_manager.inbox", "bot_manager.timeline", "bot_manager.sellers", "tracking.clicks"),
+    ("bot_manager.sales", "bot_manager.messages", "bot_manager.updates", "tracking.purchases"),
+    ("bot_manager.charges", "bot_manager.deliveries", "bot_manager.connections"),
+    ("bot_manager.conversations", "bot_manager.notices", "bot_manager.ops", "bot_manager.shop"),
+    ("bot_manager.jobs.kinds", "bot_manager.jobs.clock", "bot_manager.polling"),
+    ("bot_manager.jobs.worker", "web"),
+    ("wsgi", "bot_manager.commands", "bot_manager.__main__"),
+)
+READ_OR_HAND_ON = {"bot_manager.settings", "bot_manager.commands.run", "bot_manager.commands.web"}
+EDGES = ("gateways", "bot_manager.channels", "bot_manager.funnels", "tracking.destinations")
+NOT_FOR_EDGES = ("models", "flask", "sqlalchemy", "flask_sqlalchemy", "procrastinate")
+
+
+def modules() -> dict[str, Path]:
+    files = [ROOT / "models.py", ROOT / "wsgi.py"]
+    files += [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    return {_name(file): file for file in files}
+
+
+def _name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(name: str, file: Path) -> Iterator[str]:
+    """The full names that a module imports, ours resolved to modules."""
+    known = set(ALL)
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (each if each in known else node.module for each in inner)
+
+
+ALL = modules()
+GRAPH = {name: {target for target in imports(name, file) if target in ALL} for name, file in ALL.items()}
+
+
+def floor(name: str) -> int:
+    """The floor of the longest listed name that is the module or a package around it."""
+    fits = [(len(entry), level) for level, names in enumerate(FLOORS) for entry in names if _within(name, entry)]
+    assert fits, f"{name} has no floor: give it one in FLOORS"
+    return max(fits)[1]
+
+
+def _within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_imports_go_down_only(name: str) -> None:
+    up = {target for target in GRAPH[name] if floor(target) > floor(name)}
+
+    assert not up, f"{name} imports what stands above it"
+
+
+def test_there_is_no_circle() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " → ".join((*path, name))
+        if name not in done:
+            for target in GRAPH[name]:
+                visit(target, (*path, name))
+            done.add(name)
+
+    for name in GRAPH:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(n for n in ALL if any(_within(n, edge) for edge in EDGES)))
+def test_edges_know_no_tables_and_no_framework(name: str) -> None:
+    taken = {target.split(".")[0] for target in imports(name, ALL[name])}
+
+    assert not taken & set(NOT_FOR_EDGES)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "keepers"),
+    [
+        # Reading is the settings' alone; the others only hand the whole environment on to a process they start.
+        (r"os\.environ|getenv", READ_OR_HAND_ON),
+        (r"\bprocrastinate\b.*import|import procrastinate", {"bot_manager.jobs.queue"}),
+        (r"import apscheduler|from apscheduler", {"bot_manager.jobs.clock"}),
+        (r"hmac\.new|\bmd5\b|verify=False|pickle|yaml\.load\(", set()),
+        (r"\bexec\(|\beval\(", set()),
+    ],
+    ids=["environment", "engine", "clock", "weak", "eval"],
+)
+def test_each_of_these_has_one_keeper(pattern: str, keepers: set[str]) -> None:
+    found = {name for name, file in ALL.items() if re.search(pattern, _code(file))}
+
+    assert found <= keepers
+
+
+def _code(file: Path) -> str:
+    return re.sub(r'""".*?"""|#[^\n]*', "", file.read_text(), flags=re.DOTALL)
+
+
+def test_only_sales_writes_the_status_of_a_payment() -> None:
+    writers = set()
+    for name, file in ALL.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if _writes_payment_status(node):
+                writers.add(name)
+
+    assert writers == {"bot_manager.sales"}
+
+
+def _writes_payment_status(node: ast.AST) -> bool:
+    """`….values(status=…)`, `payment.status = …` or `Payment(status=…)`."""
+    if isinstance(node, ast.Call):
+        makes = isinstance(node.func, ast.Name) and node.func.id == "Payment"
+        updates = isinstance(node.func, ast.Attribute) and node.func.attr == "values"
+        return (makes or updates) and any(keyword.arg == "status" for keyword in node.keywords)
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    flat = [each for target in targets for each in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    return any(isinstance(each, ast.Attribute) and each.attr == "status" for each in flat)
+
+
+def test_secrets_are_compared_in_constant_time_and_never_made_of_uuids() -> None:
+    for name, file in ALL.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops):
+                sides = [node.left, *node.comparators]
+                words = set() if any(map(_is_column, sides)) else {_last_name(side) for side in sides}
+                assert not words & {"secret", "signature", "token", "password"}, f"{name}:{node.lineno}"
+            if isinstance(node, ast.Assign) and "uuid" in ast.unparse(node.value):
+                assert not {_last_name(t) for t in node.targets} & {"secret", "token", "key"}, f"{name}:{node.lineno}"
+
+
+def _is_column(node: ast.AST) -> bool:
+    """`Click.tracking_token`: compared by the database, in a look-up."""
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id[0].isupper()
+
+
+def _last_name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
