@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,9 +18,10 @@ from bot_manager import sellers
 from bot_manager.charges import Busy
 from bot_manager.jobs import queue
 from bot_manager.jobs.names import Name
-from bot_manager.jobs.queue import Job, Worker, enqueue
+from bot_manager.jobs.queue import Job, Run, Worker, enqueue
 from bot_manager.settings import Settings
 from models import db
+from tests.until import until
 
 PATIENCE_S = 20.0
 TRACE = "a trace"
@@ -54,9 +55,12 @@ def put(app: Flask, seller: int) -> Callable[..., None]:
 
 
 def jobs(owner: Engine, columns: str = "status, attempts") -> list[tuple[Any, ...]]:
+    return rows(owner, f"select {columns} from procrastinate_jobs order by id")
+
+
+def rows(owner: Engine, query: str) -> list[tuple[Any, ...]]:
     with owner.connect() as connection:
-        rows = connection.execute(text(f"select {columns} from procrastinate_jobs order by id"))
-        return [tuple(row) for row in rows]
+        return [tuple(row) for row in connection.execute(text(query))]
 
 
 def change(owner: Engine, statement: str) -> None:
@@ -64,25 +68,27 @@ def change(owner: Engine, statement: str) -> None:
         connection.exec_driver_sql(statement)
 
 
-def work(settings: Settings, run: Callable[..., Awaitable[None]], done: Callable[[], bool]) -> None:
-    """A worker whose every job is `run`, until `done`."""
+@contextmanager
+def working(settings: Settings, run: Run) -> Iterator[None]:
+    """A worker beside the test; every job is `run`."""
+    loops: list[asyncio.AbstractEventLoop] = []
+    stopping = asyncio.Event()
 
-    async def all_of_it() -> None:
-        stopping = asyncio.Event()
-        worker = Worker(settings.database_url or "", dict.fromkeys(Name, run))
-        running = asyncio.create_task(worker.run(stopping))
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not done() and not running.done():  # noqa: ASYNC110 - what is waited for is outside this loop
-                    await asyncio.sleep(0.01)
-        finally:
-            stopping.set()
-            await running
+    async def work() -> None:
+        loops.append(asyncio.get_running_loop())
+        await Worker(settings.database_url or "", dict.fromkeys(Name, run)).run(stopping)
 
-    asyncio.run(all_of_it())
+    thread = Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    until(lambda: loops, PATIENCE_S)
+    try:
+        yield
+    finally:
+        loops[0].call_soon_threadsafe(stopping.set)
+        thread.join()
 
 
-def drain(settings: Settings, run: Callable[..., Coroutine[Any, Any, None]]) -> None:
+def drain(settings: Settings, run: Run) -> None:
     """Each ready job is `run` once."""
     asyncio.run(Worker(settings.database_url or "", dict.fromkeys(Name, run)).drain())
 
@@ -117,7 +123,8 @@ def test_jobs_of_one_lock_follow_each_other_at_once_and_in_order(settings: Setti
 
     for number in range(6):
         put("chat:1", number=number)
-    work(settings, run, lambda: len(began) == 6)
+    with working(settings, run):
+        until(lambda: len(began) == 6, PATIENCE_S)
     assert [number for number, _ in began] == list(range(6))
     # Each would wait for the next poll, a second later, if the end of the one before did not wake the worker.
     assert began[-1][1] - began[0][1] < 3
@@ -155,16 +162,12 @@ def test_a_lost_race_for_a_lock_does_not_end_the_worker(
         put("chat:1", number=2)
         rival.exec_driver_sql("update procrastinate_jobs set status = 'doing'")
         writer.commit()
-
-        def done() -> bool:
-            if rival.in_transaction() and _somebody_waits(owner):  # our worker, for the lock's unique index
-                rival.commit()
-            if lost and not rival.in_transaction():
-                rival.exec_driver_sql("update procrastinate_jobs set status = 'succeeded' where status = 'doing'")
-                rival.commit()
-            return bool(ran)
-
-        work(settings, run, done)
+        with working(settings, run):
+            until(lambda: _somebody_waits(owner), PATIENCE_S)  # our worker, for the lock's unique index
+            rival.commit()
+            until(lambda: lost, PATIENCE_S)
+            change(owner, "update procrastinate_jobs set status = 'succeeded' where status = 'doing'")
+            until(lambda: ran, PATIENCE_S)
     assert (ran, len(lost)) == ([1], 1)
     assert "starting again" not in caplog.text
 
@@ -175,8 +178,7 @@ FIRST_JOB = """
 
 
 def _somebody_waits(owner: Engine) -> bool:
-    with owner.connect() as connection:
-        return bool(connection.scalar(text("select count(*) from pg_locks where not granted")))
+    return bool(rows(owner, "select 1 from pg_locks where not granted"))
 
 
 @contextmanager
@@ -207,9 +209,60 @@ def test_a_worker_that_is_told_to_stop_does_so_whatever_its_jobs_are_at(
         await asyncio.Event().wait()
 
     put()
-    work(settings, run, lambda: bool(began))
+    with working(settings, run):
+        until(lambda: began, PATIENCE_S)
     assert time.monotonic() - began[0] < 10
     assert jobs(owner, "status") in ([("doing",)], [("todo",)])
+
+
+# Without the database --------------------------------------------------------------------------------------------
+
+
+def test_a_worker_hears_breathes_and_ends_its_jobs_after_the_database_was_away(
+    settings: Settings,
+    put: Callable[..., None],
+    owner: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(queue, "POLL_S", 3600.0)  # it has to hear of jobs
+    ran, away = [], Event()
+
+    async def run(number: int, **_: Any) -> None:
+        ran.append(number)
+        await asyncio.to_thread(away.wait, PATIENCE_S)
+
+    put(number=1)
+    with working(settings, run):
+        until(lambda: ran == [1] and rows(owner, LISTENING), PATIENCE_S)
+        itself = rows(owner, "select id from procrastinate_workers")
+        with _shut_out(owner):
+            away.set()
+            until(lambda: "error connecting" in caplog.text, PATIENCE_S)
+        until(lambda: jobs(owner) == [("succeeded", 1)], PATIENCE_S)
+        until(lambda: rows(owner, LISTENING) and rows(owner, BREATHING), PATIENCE_S)
+        put(number=2)
+        until(lambda: ran == [1, 2], PATIENCE_S)
+        assert rows(owner, "select id from procrastinate_workers") == itself
+
+
+LISTENING = "select 1 from pg_stat_activity where datname = current_database() and query ilike 'listen%'"
+BREATHING = "select 1 from procrastinate_workers where last_heartbeat > now() - interval '2 s'"
+
+
+@contextmanager
+def _shut_out(owner: Engine) -> Iterator[None]:
+    """The application's role loses its connections and gets no new ones."""
+    name = owner.url.database
+    change(owner, f"alter database {name} connection limit 0")
+    change(
+        owner,
+        f"select pg_terminate_backend(pid) from pg_stat_activity where usename = 'bot_manager' and datname = '{name}'",
+    )
+    try:
+        yield
+    finally:
+        change(owner, f"alter database {name} connection limit -1")
 
 
 # Failing ----------------------------------------------------------------------------------------------------------
@@ -284,8 +337,7 @@ def test_a_dead_workers_job_goes_back(put: Callable[..., None], owner: Engine) -
     change(owner, HELD.format(age=6, attempts=0))
     assert free_the_dead(owner) == 1
     assert jobs(owner, "status, attempts, worker_id") == [("todo", 1, None)]
-    with owner.connect() as connection:
-        assert connection.scalar(text("select count(*) from procrastinate_workers")) == 0
+    assert rows(owner, "select 1 from procrastinate_workers") == []
     assert free_the_dead(owner) == 0
 
 
@@ -376,8 +428,7 @@ def _sweep(owner: Engine) -> None:
 
 
 def _timers(owner: Engine) -> int:
-    with owner.connect() as connection:
-        return int(connection.scalar(text("select count(*) from timer")) or 0)
+    return len(rows(owner, "select 1 from timer"))
 
 
 # Cleaning up ------------------------------------------------------------------------------------------------------

@@ -14,9 +14,11 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import procrastinate
+import psycopg
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job as EngineJob
 from procrastinate.jobs import Notification
@@ -36,6 +38,8 @@ BREATH_S = 1.0
 DEAD_AFTER_S = 5.0
 KEEP_FAILED_DAYS = 90
 STOP_S = 23.0  # less than the supervisor's patience
+POLL_S = 1.0
+AGAIN_S = 0.5
 
 _ENQUEUE = text(
     "insert into procrastinate_jobs (queue_name, task_name, lock, args)"
@@ -169,6 +173,8 @@ class _Patience(procrastinate.BaseRetryStrategy):
 
 
 class _Manager(JobManager):
+    """Outlives a restart of the database: the engine's own would go on deaf, without breath, its jobs held for ever."""
+
     _announced = 0
 
     async def listen_for_jobs(
@@ -178,7 +184,7 @@ class _Manager(JobManager):
             self._announced += 1
             await on_notification(channel=channel, notification=notification)
 
-        await super().listen_for_jobs(on_notification=note, queues=queues)
+        await _stubbornly(partial(super().listen_for_jobs, on_notification=note, queues=queues))
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> EngineJob | None:
         """Looks again when a job was announced during the look: the worker forgets that, and would sleep on it."""
@@ -193,6 +199,27 @@ class _Manager(JobManager):
             return await super().fetch_job(queues, worker_id)
         except UniqueViolation:
             return None  # lost a race for a lock; the poll or the next notice tries again
+
+    async def update_heartbeat(self, *args: Any, **options: Any) -> None:
+        await _stubbornly(partial(super().update_heartbeat, *args, **options))
+
+    async def finish_job(self, *args: Any, **options: Any) -> None:
+        await _stubbornly(partial(super().finish_job, *args, **options))
+
+    async def retry_job(self, *args: Any, **options: Any) -> None:
+        await _stubbornly(partial(super().retry_job, *args, **options))
+
+
+async def _stubbornly(call: Callable[[], Awaitable[None]]) -> None:
+    """Until the database has taken it. What it refuses (the end of a job that is another's by now) is let be."""
+    while True:
+        try:
+            return await call()
+        except ConnectorException as error:
+            if not isinstance(error.__cause__, psycopg.OperationalError | psycopg.InterfaceError):
+                logger.warning("the job engine was refused", extra={"cause": str(error.__cause__)})
+                return None
+            await asyncio.sleep(AGAIN_S)
 
 
 async def _autocommit(connection: AsyncConnection) -> None:
@@ -240,7 +267,7 @@ class Worker:
         except (ConnectorException, OSError) as error:
             logger.warning("the job engine lost its database, starting again", extra={"cause": str(error)})
         if not stopping.is_set():
-            await asyncio.sleep(0.5)  # also when it ended by itself, as it does when its listener died
+            await asyncio.sleep(AGAIN_S)  # also when it ended by itself, as it does when its listener died
 
     async def drain(self) -> None:
         """Runs what is ready now, not what that makes ready, and returns; for tests and one-off commands."""
@@ -251,7 +278,7 @@ class Worker:
         options: dict[str, Any] = {
             "queues": self._lanes,
             "concurrency": self._concurrency,
-            "fetch_job_polling_interval": 1.0,
+            "fetch_job_polling_interval": POLL_S,
             "abort_job_polling_interval": 60.0,
             "shutdown_graceful_timeout": 20.0,
             "install_signal_handlers": False,
