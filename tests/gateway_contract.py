@@ -2,13 +2,16 @@
 
 contract.json           credentials, and for a provider with a network: reference, provider_id, amount_cents, `missing`
                         (the status it answers for a charge that it does not know) and where its answers keep
-                        things, as dotted paths: answer.{id,code,amount,status}, notice.status
+                        things, as dotted paths: answer.{id,code,amount,status}, notice.{id,amount,status} and, where it has
+                them, notice.{reference,currency,test} (with `test_word`, what its test environment says there);
+                notice_headers are static ones that come with each notice
 create.json             the answer to a create
 charge_<status>.json    answers to a query, named after the status that we read from them
 notice_<status>*.json   notices, likewise; notice_none_*.json say nothing of a sale's state
 
 A provider that declares `signed` also has in its test file `signed_account() -> Account` and
-`sign(body, key=...) -> headers`, with a `FOREIGN_KEY` to sign wrongly with and the `SIGNATURE_HEADER`.
+`sign(body, key=...) -> headers`, with a `FOREIGN_KEY` to sign wrongly with, an `OLD_KEY` that is over in
+`rotated_account() -> Account`, `weaker(body) -> headers` with proofs not to be taken, and the `SIGNATURE_HEADER`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ contract = Contract(gateway)
 REFERENCE = contract.facts["reference"]
 SIGNATURE_HEADER = "x-webhook-signature"
 FOREIGN_KEY = "foreign"
+OLD_KEY = "previous"
 
 
 @pytest.fixture
@@ -43,6 +44,17 @@ def pem(private):
 
 def signed_account(**credentials):
     return Account(BASE_URL, {"app_id": "app", **credentials}, public_keys=(pem(key("previous")), pem(key("woovi"))))
+
+
+def rotated_account():
+    """Once the old key is no longer published."""
+    return Account(BASE_URL, {"app_id": "app"}, public_keys=(pem(key("woovi")),))
+
+
+def weaker(body):
+    """The older proofs that Woovi still sends beside the real one."""
+    signature = sign(body, hashed=SHA1)
+    return [*signature.items(), ("x-openpix-signature", signature[SIGNATURE_HEADER])]
 
 
 def sign(body, key="woovi", hashed=SHA256):
