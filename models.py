@@ -508,6 +508,35 @@ class Delivery(Base):
     created_at: Mapped[datetime] = _now()
 
 
+class AccessState(StrEnum):
+    OPEN = "open"  # may enter, or is inside
+    ENDED = "ended"
+
+
+class Access(Base):
+    """A customer's right to be in one group, from one delivery.
+
+    ends_at: null is for ever. entered_at: when the channel let them in. why: what ended it, expired or refunded.
+    """
+
+    __tablename__ = "access"
+    __table_args__ = (Index(None, "customer_id", "group_id"),)
+
+    id: Mapped[int] = _key()
+    seller_id: Mapped[int] = _seller()
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("delivery.id"), unique=True)
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payment.id"), index=True)
+    customer_id: Mapped[int] = mapped_column(ForeignKey("customer.id"))
+    group_id: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default=AccessState.OPEN)
+    ends_at: Mapped[datetime | None]
+    entered_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    why: Mapped[str | None]
+    last_error: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+
+
 # Messages -------------------------------------------------------------------------------------------------------
 
 

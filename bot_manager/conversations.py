@@ -103,6 +103,9 @@ def _note_person(customer: Customer, heard: Heard, trace: str) -> None:
         enqueue(Job(Name.ANSWER_TAP, customer.seller_id, trace, args))
     if heard.kind == "blocked":
         customer.blocked_at = datetime.now(UTC)
+    elif heard.kind == "asks_in":
+        args = {"customer": customer.id, "group": heard.text}
+        enqueue(Job(Name.ADMIT, customer.seller_id, trace, args))
     elif customer.blocked_at:
         messages.came_back(customer, trace)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from bot_manager import messages, timeline
+from bot_manager import access, messages, timeline
 from bot_manager.app import Threads, vault
 from bot_manager.channels.base import Button, ChannelError, Content
 from bot_manager.funnels import texts
@@ -23,7 +23,7 @@ PURPOSE = "delivery.invite"
 
 class Inviting(Protocol):
     async def invite(self, token: str, group_id: int, name: str) -> str:
-        """A link into a group for one person. Raises ChannelError."""
+        """A link by which people ask to enter a group. Raises ChannelError."""
 
 
 class NoInvitation(Exception):
@@ -114,6 +114,8 @@ def _hand_over(payment: Payment, customer: Customer, delivery: Delivery) -> None
     content = _content(payment, item, delivery)
     messages.put(customer, content, payment.trace_id, payment.test, payment_id=payment.id, delivery_id=delivery.id)
     delivery.state = DeliveryState.BLOCKED if customer.blocked_at else DeliveryState.QUEUED
+    if item["kind"] == "group":
+        access.grant(payment, delivery, int(item["chat_id"]), item.get("days"))
 
 
 def _content(payment: Payment, item: Mapping[str, Any], delivery: Delivery) -> Content:

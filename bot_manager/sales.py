@@ -252,6 +252,7 @@ def _refund(found: Match) -> Outcome:
     if not _changed(statement.values(status=PaymentStatus.REFUNDED)):
         return Outcome.DUPLICATE
     timeline.add(found.seller_id, found.payment_id, "refunded")
+    enqueue(Job(Name.TAKE_ACCESS_BACK, found.seller_id, found.trace_id, {"payment": found.payment_id}))
     return Outcome.REFUNDED
 
 

@@ -20,7 +20,7 @@ FLOORS = (
     ("bot_manager.app", "bot_manager.jobs.names", "bot_manager.jobs"),
     ("bot_manager.jobs.queue", "bot_manager.doors", "bot_manager.addresses", "bot_manager.accounts"),
     ("bot_manager.inbox", "bot_manager.timeline", "bot_manager.sellers", "tracking.clicks"),
-    ("bot_manager.sales", "bot_manager.messages", "bot_manager.updates", "tracking.purchases"),
+    ("bot_manager.sales", "bot_manager.messages", "bot_manager.access", "bot_manager.updates", "tracking.purchases"),
     ("bot_manager.charges", "bot_manager.deliveries", "bot_manager.connections"),
     ("bot_manager.conversations", "bot_manager.notices", "bot_manager.ops", "bot_manager.shop"),
     ("bot_manager.jobs.kinds", "bot_manager.jobs.clock", "bot_manager.polling"),

@@ -26,6 +26,7 @@ BROKEN = {
     "delivery_not_sold": """
         insert into delivery (seller_id, payment_id, item) select seller_id, payment_id, 1 from delivery""",
     "purchase_not_reported": "delete from conversion",
+    "group_without_access": """update payment set items = '[{"kind": "group", "chat_id": -1}]'""",
     "report_not_sold": "update payment_event set kind = 'payed' where kind = 'paid'",
     "event_id_not_one": """
         insert into destination (seller_id, name, kind, pixel_id, access_token_sealed)
@@ -44,6 +45,10 @@ BROKEN = {
     "late_payment": "update payment set status = 'pending', expires_at = now() - interval '1 s'",
     "late_charge": "update charge_attempt set state = 'sending'",
     "late_delivery": "update delivery set state = 'queued'",
+    "late_access": """
+        insert into access (seller_id, delivery_id, payment_id, customer_id, group_id, ends_at)
+        select d.seller_id, d.id, p.id, p.customer_id, -1, now() - interval '1 s'
+        from delivery d join payment p on p.id = d.payment_id""",
     "late_message": "update message set state = 'queued' where delivery_id is not null",
     "late_conversion": "update conversion set state = 'waiting'",
     "late_timer": """

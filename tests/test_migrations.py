@@ -67,6 +67,35 @@ def test_going_down_leaves_nothing_and_up_again_works(empty: Engine) -> None:
     migrate(empty.url.render_as_string(hide_password=False), "bot_manager")
 
 
+SOLD = """
+    insert into seller (id, name, email) overriding system value values (1, 'Loja', 'a@example.com');
+    insert into bot (id, seller_id, key, public_id, token_sealed) overriding system value values (1, 1, 'b', 'p', 'x');
+    insert into offer (id, seller_id, key, name, price_cents, delivers) overriding system value
+     values (1, 1, 'vip', 'VIP', 100, '[]');
+    insert into customer (id, seller_id, bot_id, channel, chat_id, external_id) overriding system value
+     values (1, 1, 1, 'telegram', '7', 'e');
+    insert into payment (id, payment_id, seller_id, bot_id, customer_id, offer_id, offer_name, items, amount_cents, status,
+     webhook_token, trace_id, expires_at) overriding system value
+     values (1, 'BOT1_1', 1, 1, 1, 1, 'VIP', '[{"kind": "link", "url": "x"}, {"kind": "group", "chat_id": -5, "days": 30}]',
+     100, 'paid', 'w', 't', now());
+    insert into delivery (seller_id, payment_id, item, state, delivered_at) values
+     (1, 1, 0, 'delivered', now()), (1, 1, 1, 'delivered', now() - interval '10 days')"""
+
+
+def test_access_that_was_sold_before_it_was_kept_ends_as_it_was_told(empty: Engine) -> None:
+    with empty.begin() as connection:
+        command.upgrade(configuration(connection), "0001")
+        connection.execute(text(SOLD))
+
+    migrate(empty.url.render_as_string(hide_password=False), "bot_manager")
+
+    with empty.connect() as connection:
+        granted = connection.execute(text("select group_id, round(extract(day from ends_at - now())) from access"))
+        assert granted.all() == [(-5, 19)]
+        timers = connection.execute(text("select kind, args from timer order by kind")).all()
+        assert timers == [("connect_bot", {"bot": 1}), ("end_access", {"access": 1})]
+
+
 def test_migrating_twice_changes_nothing(empty: Engine) -> None:
     url = empty.url.render_as_string(hide_password=False)
 

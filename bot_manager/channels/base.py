@@ -84,8 +84,8 @@ class Content:
 class Heard:
     """What a customer did, in any channel's terms.
 
-    kind: "start" (text: the deep link's payload), "text", "tap" (text: the button's data), "blocked", "unblocked",
-    or "other", which is kept and not answered.
+    kind: "start" (text: the deep link's payload), "text", "tap" (text: the button's data), "asks_in" (text: the
+    group's id), "blocked", "unblocked", or "other", which is kept and not answered.
     profile: what the channel tells of the person {first_name, last_name, username, language}.
     """
 

@@ -11,7 +11,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -36,13 +36,15 @@ from bot_manager.channels.base import (
 from bot_manager.channels.telegram_request import NotSent, SharedRequest
 
 CHANNEL = "telegram"
-UPDATES = ["message", "callback_query", "my_chat_member"]
+UPDATES = ["message", "callback_query", "my_chat_member", "chat_join_request"]
 COMMANDS = (
     telegram.BotCommand("start", "Ver as ofertas"),
     telegram.BotCommand("paysupport", "Suporte e pagamentos"),
     telegram.BotCommand("privacy", "Privacidade"),
 )
 MOST_BOTS = 3000
+_ASKS_NO_MORE = ("user_already_participant", "hide_requester_missing")
+_NOT_TO_REMOVE = ("participant_id_invalid", "user_not_participant", "administrator of the chat", "chat owner")
 
 # In the library BadRequest and TimedOut are NetworkErrors, so the order counts.
 _MEANINGS: tuple[tuple[type[TelegramError], type[ChannelError]], ...] = (
@@ -114,12 +116,30 @@ class Telegram:
         await _mapped(lambda: self.bot(token).answer_callback_query(tap_id))
 
     async def invite(self, token: str, group_id: int, name: str) -> str:
-        """A link into a group for one person, valid for a day. Raises ChannelError."""
-        until = datetime.now(UTC) + timedelta(days=1)
+        """A link by which people ask to enter the group: who may is decided when they do. Raises ChannelError."""
         made = await _mapped(
-            lambda: self.bot(token).create_chat_invite_link(group_id, name=name[:32], member_limit=1, expire_date=until)
+            lambda: self.bot(token).create_chat_invite_link(group_id, name=name[:32], creates_join_request=True)
         )
         return str(made.invite_link)
+
+    async def let_in(self, token: str, group_id: int, person_id: int) -> bool:
+        """False when they do not ask any more. Raises ChannelError."""
+        asks = await _unless(lambda: self.bot(token).approve_chat_join_request(group_id, person_id), *_ASKS_NO_MORE)
+        return asks or await self._is_in(token, group_id, person_id)
+
+    async def turn_away(self, token: str, group_id: int, person_id: int) -> None:
+        """Raises ChannelError."""
+        await _unless(lambda: self.bot(token).decline_chat_join_request(group_id, person_id), *_ASKS_NO_MORE)
+
+    async def remove(self, token: str, group_id: int, person_id: int) -> None:
+        """Out of the group, free to come back with a new right; the group's own people stay. Raises ChannelError."""
+        bot = self.bot(token)
+        if await _unless(lambda: bot.ban_chat_member(group_id, person_id), *_NOT_TO_REMOVE):
+            await _unless(lambda: bot.unban_chat_member(group_id, person_id, only_if_banned=True), *_NOT_TO_REMOVE)
+
+    async def _is_in(self, token: str, group_id: int, person_id: int) -> bool:
+        found = await _mapped(lambda: self.bot(token).get_chat_member(group_id, person_id))
+        return found.status in (found.MEMBER, found.ADMINISTRATOR, found.OWNER, found.RESTRICTED)
 
     async def connect(self, token: str, webhook_url: str | None, secret: str) -> Identity:
         """Learns who the bot is and has its updates sent to the address, or kept for polling. Raises ChannelError."""
@@ -150,6 +170,17 @@ async def _mapped(call: Callable[[], Awaitable[T]]) -> T:
         raise Unsent(str(error)) from error
     except TelegramError as error:
         raise channel_error(error) from error
+
+
+async def _unless(call: Callable[[], Awaitable[object]], *words: str) -> bool:
+    """As `_mapped`; False when it is refused in one of these words, which say that there is nothing to do."""
+    try:
+        await _mapped(call)
+    except Refused as error:
+        if any(each in str(error).lower() for each in words):
+            return False
+        raise
+    return True
 
 
 def channel_error(error: TelegramError) -> ChannelError:
@@ -191,7 +222,13 @@ def _qr_png(text: str) -> bytes:
 
 
 def chat_id_of(update: dict[str, Any]) -> str | None:
-    """The private chat that an update belongs to; None for groups and for what belongs to no chat."""
+    """The private chat that an update belongs to; None for groups and for what belongs to no chat.
+
+    Who asks to enter a group does so from their private chat, as far as we are concerned.
+    """
+    if asks := update.get("chat_join_request"):
+        person = asks.get("from") if isinstance(asks, dict) else None
+        return str(person["id"]) if isinstance(person, dict) and isinstance(person.get("id"), int) else None
     query = update.get("callback_query")
     held = update.get("message") or update.get("my_chat_member") or (query or {}).get("message") or {}
     chat = held.get("chat") if isinstance(held, dict) else None
@@ -207,6 +244,10 @@ def read(update: dict[str, Any]) -> Heard:
     if member := update.get("my_chat_member"):
         gone = member.get("new_chat_member", {}).get("status") in ("kicked", "left")
         return Heard("blocked" if gone else "unblocked", profile=_profile(member.get("from")))
+    if asks := update.get("chat_join_request"):
+        group = (asks.get("chat") or {}).get("id")
+        kind = "asks_in" if isinstance(group, int) else "other"
+        return Heard(kind, str(group), profile=_profile(asks.get("from")))
     message = update.get("message") or {}
     text = message.get("text")
     if not isinstance(text, str):

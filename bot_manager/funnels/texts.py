@@ -12,6 +12,7 @@ PRIVACY = "Privacidade"
 NOTHING_TO_SELL = "Este bot ainda não tem nada à venda. Volte mais tarde."
 OPEN = "Abrir"
 ENTER = "Entrar no grupo"
+OFFERS = "Ver ofertas"
 TEST = "<b>TESTE</b> · nenhum valor é cobrado"
 
 
@@ -82,6 +83,11 @@ def delivered_link(offer_name: str, url: str) -> str:
 def delivered_group(offer_name: str, days: int | None) -> str:
     how_long = f" Seu acesso vale por {days} dias." if days else ""
     return f"Pagamento confirmado! Entre em <b>{escape(offer_name)}</b> pelo botão; o convite é só seu.{how_long}"
+
+
+def access_ended(offer_name: str, why: str) -> str:
+    reason = "O pagamento foi devolvido" if why == "refunded" else "O prazo terminou"
+    return f"{reason}, e seu acesso a <b>{escape(offer_name)}</b> foi encerrado. Para voltar, é só comprar de novo."
 
 
 def delivered_test_group(offer_name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bot_manager import accounts, charges, connections, conversations, deliveries, messages, notices
+from bot_manager import access, accounts, charges, connections, conversations, deliveries, messages, notices
 from bot_manager.app import Threads
 from bot_manager.channels.panel import InPanel
 from bot_manager.channels.telegram import Telegram
@@ -32,6 +32,9 @@ def runs(on: Runtime) -> dict[Name, Run]:
         Name.SEND: partial(messages.send, on.threads, channels),
         Name.ANSWER_TAP: partial(connections.answer_tap, on.threads, on.telegram),
         Name.DELIVER: partial(deliveries.deliver, on.threads, on.telegram),
+        Name.ADMIT: partial(access.admit, on.threads, on.telegram),
+        Name.END_ACCESS: partial(access.end, on.threads, on.telegram),
+        Name.TAKE_ACCESS_BACK: _in_thread(on, access.take_back),
         Name.CONNECT_BOT: partial(connections.connect, on.threads, on.telegram),
         Name.CHARGE: _in_thread(on, charges.charge),
         Name.LOOK: _in_thread(on, charges.look),

@@ -23,6 +23,9 @@ class Name(StrEnum):
     CONFIRM = "confirm"
     REMATCH = "rematch"
     DELIVER = "deliver"
+    ADMIT = "admit"
+    END_ACCESS = "end_access"
+    TAKE_ACCESS_BACK = "take_access_back"
     REPORT_PURCHASE = "report_purchase"
     SEND_CONVERSION = "send_conversion"
     CONNECT_BOT = "connect_bot"
@@ -38,6 +41,9 @@ LANES: dict[Name, Lane] = {
     Name.CONFIRM: Lane.MONEY,
     Name.REMATCH: Lane.MONEY,
     Name.DELIVER: Lane.MONEY,
+    Name.ADMIT: Lane.CHAT,
+    Name.END_ACCESS: Lane.BULK,
+    Name.TAKE_ACCESS_BACK: Lane.MONEY,
     Name.REPORT_PURCHASE: Lane.BULK,
     Name.SEND_CONVERSION: Lane.BULK,
     Name.CONNECT_BOT: Lane.BULK,

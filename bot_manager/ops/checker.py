@@ -88,6 +88,10 @@ RULES = {
          and (d.bot_ids is null or p.bot_id = any (d.bot_ids))
         where p.status = 'paid' and e.at < :late
         and not exists (select from conversion c where c.payment_id = p.id and c.destination_id = d.id)""",
+    "group_without_access": """
+        select 'delivery ' || d.id from delivery d join payment p on p.id = d.payment_id
+        where p.items -> d.item::int ->> 'kind' = 'group' and d.state in ('queued', 'delivered') and not p.test
+        and not exists (select from access a where a.delivery_id = d.id)""",
     "report_not_sold": """
         select 'conversion ' || c.id from conversion c
         where not exists (select from payment_event e where e.payment_id = c.payment_id and e.kind = 'paid')""",
@@ -125,6 +129,7 @@ RULES = {
         join customer c on c.id = p.customer_id join bot b on b.id = p.bot_id
         where d.state in ('waiting', 'queued') and d.created_at < :late and p.status = 'paid'
         and c.blocked_at is null and b.state not in ('refused', 'archived')""",
+    "late_access": "select 'access ' || id from access where state = 'open' and ends_at < :late and last_error is null",
     "late_message": """
         select 'message ' || m.id || ' ' || m.state from message m
         join customer c on c.id = m.customer_id join bot b on b.id = c.bot_id

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from flask import url_for
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 
 from bot_manager.app import settings
-from models import Bot, BotState, Click, Destination, Gateway, Payment, PaymentStatus, db
+from models import Access, AccessState, Bot, BotState, Click, Destination, Gateway, Payment, PaymentStatus, db
 from web.panel.lookup import gateway_label
 
 RECENT = timedelta(days=2)
@@ -38,7 +38,7 @@ class Step:
 
 
 def alerts() -> list[Alert]:
-    return [*_bots(), *_gateways(), *_destinations(), *_address()]
+    return [*_bots(), *_gateways(), *_groups(), *_destinations(), *_address()]
 
 
 def _bots() -> Iterator[Alert]:
@@ -63,6 +63,21 @@ def _gateways() -> Iterator[Alert]:
         title = f"{gateway_label(gateway.kind)} não gerou o último PIX."
         text = f"Ele respondeu: {gateway.last_error}. Confira as credenciais desta conta."
         yield Alert("bad", "credit-card", title, text, "Ver recebimento", href)
+
+
+def _groups() -> Iterator[Alert]:
+    overdue = select(func.count()).where(Access.state == AccessState.OPEN, Access.last_error.is_not(None))
+    if count := db.session.scalar(overdue):
+        who = "Um cliente ainda está" if count == 1 else f"{count} clientes ainda estão"
+        text = "O bot não conseguiu remover. No grupo, dê a ele o direito de banir usuários: tentamos a cada hora."
+        yield Alert(
+            "bad",
+            "alert-triangle",
+            f"{who} num grupo com o acesso vencido.",
+            text,
+            "Ver bots",
+            url_for("shop.bots.index"),
+        )
 
 
 def _destinations() -> Iterator[Alert]:

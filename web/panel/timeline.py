@@ -64,6 +64,8 @@ _EVENTS: Mapping[str, tuple[str, Word]] = {
     "paid_twice": ("alert-triangle", Word("Pago duas vezes: devolva um dos pagamentos", "bad")),
     "mismatch": ("alert-triangle", Word("Valor diferente do pedido: não contamos como pago", "bad")),
     "refunded": ("arrow-back-up", Word("Devolvido ao cliente", "quiet")),
+    "entered": ("circle-check", Word("Entrou no grupo", "ok")),
+    "access_ended": ("clock", Word("Saiu do grupo: o acesso terminou", "quiet")),
 }
 # Deliveries and conversions have rows of their own, which tell more.
 _TOLD_BY_ROWS = {"delivered", "delivery_failed", "delivery_skipped", "reported", "report_failed"}
