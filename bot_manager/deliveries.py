@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from bot_manager import access, messages, timeline
 from bot_manager.app import Threads, vault
 from bot_manager.channels.base import Button, ChannelError, Content
 from bot_manager.funnels import texts
-from models import Bot, Customer, Delivery, DeliveryState, Payment, PaymentStatus, db
+from models import Base, Bot, Delivery, DeliveryState, Payment, PaymentStatus, db
 
 logger = logging.getLogger(__name__)
 
 PURPOSE = "delivery.invite"
+
+# Built once and on tables, as all that every sale passes.
+_payment = Base.metadata.tables["payment"]
+_customer = Base.metadata.tables["customer"]
+_delivery = Base.metadata.tables["delivery"]
+_SALE = (
+    select(
+        *_payment.c["id", "payment_id", "seller_id", "bot_id", "customer_id", "status", "test", "trace_id"],
+        _payment.c["items"].label("things"),
+        *(_payment.c.offer_name, _customer.c.blocked_at),
+    )
+    .join(_customer, _customer.c.id == _payment.c.customer_id)
+    .where(_payment.c.id == bindparam("payment"))
+    .with_for_update(of=_customer, key_share=True)
+)
+_MAKE = insert(_delivery).on_conflict_do_nothing()
+_WAITING = (
+    select(*_delivery.c["id", "item", "invite_sealed"])
+    .where(_delivery.c.payment_id == bindparam("payment"), _delivery.c.state == DeliveryState.WAITING)
+    .order_by(_delivery.c.item)
+    .with_for_update()
+)
+_BECOMES = (
+    update(_delivery)
+    .where(_delivery.c.id == bindparam("row"))
+    .values(state=bindparam("became"), note=func.coalesce(bindparam("why"), _delivery.c.note))
+)
+
+Sale: TypeAlias = Row[*tuple[Any, ...]]  # a row of _SALE
+Waiting: TypeAlias = Row[*tuple[Any, ...]]  # a row of _WAITING
 
 
 class Inviting(Protocol):
@@ -44,8 +74,11 @@ class Group:
 
 async def deliver(threads: Threads, inviting: Inviting, seller: int, payment: int) -> None:
     """Queues what was bought into the chat. Raises NoInvitation, for another try, once all the rest is queued."""
+    groups = await threads.in_db(seller, _begin, payment)
+    if not groups:
+        return
     missing = None
-    for group in await threads.in_db(seller, _prepare, payment):
+    for group in groups:
         try:
             link = await inviting.invite(group.token, group.group_id, group.name)
         except ChannelError as error:
@@ -58,24 +91,36 @@ async def deliver(threads: Threads, inviting: Inviting, seller: int, payment: in
         raise missing
 
 
-def _prepare(payment_id: int) -> list[Group]:
-    """One Delivery per thing sold, however often this runs; answers the groups that need an invitation."""
-    payment = db.session.get_one(Payment, payment_id)
-    if payment.status != PaymentStatus.PAID:
+def _begin(payment_id: int) -> list[Group]:
+    """One Delivery per thing sold, however often this runs; all is queued, unless groups need an invitation first."""
+    sale = _sale(payment_id)
+    if sale.status != PaymentStatus.PAID:
         return []
-    rows = [{"seller_id": payment.seller_id, "payment_id": payment.id, "item": i} for i in range(len(payment.items))]
-    db.session.execute(insert(Delivery).on_conflict_do_nothing(), rows)
-    bot = db.session.get_one(Bot, payment.bot_id)
-    waiting = [d for d in _waiting(payment) if payment.items[d.item]["kind"] == "group" and not d.invite_sealed]
-    if payment.test or not waiting or bot.token_sealed is None:
+    things = [{"seller_id": sale.seller_id, "payment_id": sale.id, "item": item} for item in range(len(sale.things))]
+    db.session.execute(_MAKE, things)
+    waiting = _waiting(sale)
+    if groups := _to_invite(sale, waiting):
+        return groups
+    _hand_over(sale, waiting)
+    return []
+
+
+def _sale(payment_id: int) -> Sale:
+    """The payment and its customer, whose row is locked: messages have one order in a chat."""
+    return db.session.execute(_SALE, {"payment": payment_id}).one()
+
+
+def _waiting(sale: Sale) -> Sequence[Waiting]:
+    return db.session.execute(_WAITING, {"payment": sale.id}).all()
+
+
+def _to_invite(sale: Sale, waiting: Sequence[Waiting]) -> list[Group]:
+    wanted = [thing for thing in waiting if not _is_ready(sale, thing)]
+    bot = db.session.get_one(Bot, sale.bot_id) if wanted else None
+    if bot is None or bot.token_sealed is None:
         return []
     token = vault().open(bot.token_sealed, "bot.token", bot.seller_id)
-    return [Group(d.id, int(payment.items[d.item]["chat_id"]), token, payment.payment_id[-32:]) for d in waiting]
-
-
-def _waiting(payment: Payment) -> list[Delivery]:
-    theirs = Delivery.payment_id == payment.id, Delivery.state == DeliveryState.WAITING
-    return list(db.session.scalars(select(Delivery).where(*theirs).order_by(Delivery.item).with_for_update()))
+    return [Group(thing.id, int(sale.things[thing.item]["chat_id"]), token, sale.payment_id[-32:]) for thing in wanted]
 
 
 def _note(delivery_id: int, why: str) -> None:
@@ -89,39 +134,53 @@ def _keep_invitation(delivery_id: int, link: str) -> None:
 
 
 def _queue(payment_id: int) -> None:
-    """Claims each waiting delivery by its row's lock, and puts its message at the end of the chat."""
-    payment = db.session.get_one(Payment, payment_id)
-    customer = db.session.get_one(Customer, payment.customer_id, with_for_update={"key_share": True})
-    ready = [delivery for delivery in _waiting(payment) if _is_ready(payment, delivery)]
-    for delivery in ready:
-        _hand_over(payment, customer, delivery)
+    sale = _sale(payment_id)
+    _hand_over(sale, _waiting(sale))
+
+
+def _hand_over(sale: Sale, waiting: Sequence[Waiting]) -> None:
+    """Puts the message of each delivery that is ready at the end of the chat; the deliveries' rows are locked."""
+    ready = [thing for thing in waiting if _is_ready(sale, thing)]
+    for thing in ready:
+        _hand_over_one(sale, thing)
     if ready:
-        messages.have_sent(customer, payment.trace_id)
+        messages.have_sent(_recipient(sale), sale.trace_id)
 
 
-def _is_ready(payment: Payment, delivery: Delivery) -> bool:
-    return payment.items[delivery.item]["kind"] == "link" or payment.test or delivery.invite_sealed is not None
+def _is_ready(sale: Sale, thing: Waiting) -> bool:
+    return sale.things[thing.item]["kind"] == "link" or sale.test or thing.invite_sealed is not None
 
 
-def _hand_over(payment: Payment, customer: Customer, delivery: Delivery) -> None:
-    item = payment.items[delivery.item]
-    if payment.test and item["kind"] == "group":
-        content = Content(texts.delivered_test_group(payment.offer_name))
-        delivery.state, delivery.note = DeliveryState.SKIPPED, "venda de teste não dá acesso a grupo"
-        timeline.add(payment.seller_id, payment.id, "delivery_skipped", item=delivery.item, why=delivery.note)
-        messages.put(customer, content, payment.trace_id, payment.test, payment_id=None)
+def _hand_over_one(sale: Sale, thing: Waiting) -> None:
+    item = sale.things[thing.item]
+    if sale.test and item["kind"] == "group":
+        _skip(sale, thing)
         return
-    content = _content(payment, item, delivery)
-    messages.put(customer, content, payment.trace_id, payment.test, payment_id=payment.id, delivery_id=delivery.id)
-    delivery.state = DeliveryState.BLOCKED if customer.blocked_at else DeliveryState.QUEUED
+    content = _content(sale, item, thing)
+    messages.put(_recipient(sale), content, sale.trace_id, sale.test, payment_id=sale.id, delivery_id=thing.id)
+    state = DeliveryState.BLOCKED if sale.blocked_at else DeliveryState.QUEUED
+    db.session.execute(_BECOMES, {"row": thing.id, "became": state, "why": None})
     if item["kind"] == "group":
+        payment, delivery = db.session.get_one(Payment, sale.id), db.session.get_one(Delivery, thing.id)
         access.grant(payment, delivery, int(item["chat_id"]), item.get("days"))
 
 
-def _content(payment: Payment, item: Mapping[str, Any], delivery: Delivery) -> Content:
+def _recipient(sale: Sale) -> messages.Recipient:
+    return messages.Recipient(sale.customer_id, sale.seller_id)
+
+
+def _skip(sale: Sale, thing: Waiting) -> None:
+    why = "venda de teste não dá acesso a grupo"
+    content = Content(texts.delivered_test_group(sale.offer_name))
+    messages.put(_recipient(sale), content, sale.trace_id, sale.test)
+    db.session.execute(_BECOMES, {"row": thing.id, "became": DeliveryState.SKIPPED, "why": why})
+    timeline.add(sale.seller_id, sale.id, "delivery_skipped", item=thing.item, why=why)
+
+
+def _content(sale: Sale, item: Mapping[str, Any], thing: Waiting) -> Content:
     if item["kind"] == "link":
-        text = texts.delivered_link(payment.offer_name, item["url"])
+        text = texts.delivered_link(sale.offer_name, item["url"])
         return Content(text, (Button(texts.OPEN, url=item["url"]),))
-    link = vault().open(delivery.invite_sealed or b"", PURPOSE, delivery.seller_id)
-    text = texts.delivered_group(payment.offer_name, item.get("days"))
+    link = vault().open(thing.invite_sealed or b"", PURPOSE, sale.seller_id)
+    text = texts.delivered_group(sale.offer_name, item.get("days"))
     return Content(text, (Button(texts.ENTER, url=link),))

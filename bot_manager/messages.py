@@ -12,9 +12,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, bindparam, func, or_, select, text, update
 
 from bot_manager import log, timeline
 from bot_manager.app import Threads, vault
@@ -23,6 +23,7 @@ from bot_manager.funnels import texts
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
 from models import (
+    Base,
     Bot,
     BotState,
     Customer,
@@ -36,19 +37,90 @@ from models import (
 logger = logging.getLogger(__name__)
 
 PURPOSE = "message.body"  # customers are called by their names
+PANEL = "panel"  # what is "sent" there is simply shown: no bounds, and no bot that could be refused
 OPEN = (MessageState.QUEUED, MessageState.SENDING)
 CLAIM = timedelta(seconds=20)  # longer than a send may take: a claim that old belongs to the dead
 MOST_ATTEMPTS = 12
 LONGEST_NAP_S = 2.0
 
+# Built once and on tables: every sale passes here, and the ORM's way to the same statements costs three times as much.
+_message = Base.metadata.tables["message"]
+_customer = Base.metadata.tables["customer"]
+_bot = Base.metadata.tables["bot"]
+_delivery = Base.metadata.tables["delivery"]
+_PUT = text(
+    "with chat as (update customer set last_position = last_position + 1 where id = :customer returning *)"
+    " insert into message (seller_id, customer_id, position, body_sealed, trace_id, payment_id, delivery_id)"
+    " select seller_id, id, last_position, :body, :trace, :payment_id, :delivery_id from chat"
+)
+# The message is locked before the customer, as those do who write down what became of it.
+_FIRST = (
+    select(
+        *_message.c["id", "seller_id", "customer_id", "state", "claimed_at", "body_sealed"],
+        *_customer.c["bot_id", "channel", "chat_id", "next_send_at"],
+        _bot.c.token_sealed,
+    )
+    .join(_customer, _customer.c.id == _message.c.customer_id)
+    .join(_bot, _bot.c.id == _customer.c.bot_id)
+    .where(_message.c.customer_id == bindparam("customer"), _message.c.state.in_(OPEN))
+    .where(_customer.c.blocked_at.is_(None))
+    .where(or_(_bot.c.state.not_in((BotState.REFUSED, BotState.ARCHIVED)), _customer.c.channel == PANEL))
+    .order_by(_message.c.position)
+    .limit(1)
+    .with_for_update(of=[_message, _customer], key_share=True)
+)
+Waiting: TypeAlias = Row[*tuple[Any, ...]]  # a row of _FIRST
+_CLAIM = (
+    update(_message)
+    .where(_message.c.id == bindparam("row"))
+    .values(
+        state=MessageState.SENDING,
+        claim=bindparam("mine"),
+        claimed_at=func.clock_timestamp(),
+        attempts=_message.c.attempts + 1,
+    )
+)
+_SENT = (
+    update(_message)
+    .where(_message.c.id == bindparam("row"), _message.c.claim == bindparam("mine"))
+    .where(_message.c.state == MessageState.SENDING)
+    .values(state=MessageState.SENT, external_id=bindparam("known_as"), sent_at=func.clock_timestamp())
+    .returning(_message.c.seller_id, _message.c.payment_id, _message.c.delivery_id)
+)
+_DELIVERED = (
+    update(_delivery)
+    .where(_delivery.c.id == bindparam("row"))
+    .values(state=DeliveryState.DELIVERED, delivered_at=func.clock_timestamp())
+    .returning(_delivery.c.item)
+)
+
 # Telegram's bounds for replies: about 30 a second for a bot, one a second for a chat, short bursts of each.
 BOT_PACE, BOT_BURST = timedelta(seconds=1 / 30), timedelta(seconds=1)
 CHAT_PACE, CHAT_BURST = timedelta(seconds=1), timedelta(seconds=3)
+_PACE_BOT = (
+    update(_bot)
+    .where(_bot.c.id == bindparam("row"), _bot.c.next_send_at <= func.clock_timestamp() + BOT_BURST)
+    .values(next_send_at=func.greatest(_bot.c.next_send_at, func.clock_timestamp()) + BOT_PACE)
+    .returning(_bot.c.id)
+)
+_PACE_CHAT = (
+    update(_customer)
+    .where(_customer.c.id == bindparam("row"))
+    .values(next_send_at=func.greatest(_customer.c.next_send_at, func.clock_timestamp()) + CHAT_PACE)
+)
 
 
 class Channel(Protocol):
     async def send(self, token: str, chat_id: str, content: Content) -> str:
         """Sends and answers the channel's id of the message. Raises ChannelError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """All of a customer that it takes to write to them."""
+
+    id: int
+    seller_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +145,23 @@ class Wait:
 # Queue ------------------------------------------------------------------------------------------------------------
 
 
-def put(customer: Customer, content: Content, trace: str, test: bool = False, **about: int | None) -> Message:
-    """Queues a message at the end of the chat; the caller holds the customer's row.
+def put(customer: Customer | Recipient, content: Content, trace: str, test: bool = False, **about: int | None) -> None:
+    """Queues a message at the end of the chat, whose customer's row stays locked until the caller commits.
 
     about: payment_id and delivery_id, where the message is about one.
     """
     if test:
         content = Content(f"{texts.TEST}\n\n{content.text}", content.buttons, content.qr)
-    customer.last_position += 1
-    message = Message(
-        seller_id=customer.seller_id,
-        customer_id=customer.id,
-        position=customer.last_position,
-        body_sealed=vault().seal_json(content.as_json(), PURPOSE, customer.seller_id),
-        trace_id=trace,
-        **about,
-    )
-    db.session.add(message)
-    return message
+    body = vault().seal_json(content.as_json(), PURPOSE, customer.seller_id)
+    values = {"customer": customer.id, "body": body, "trace": trace, "payment_id": None, "delivery_id": None}
+    db.session.execute(_PUT, {**values, **about})
 
 
-def content_of(message: Message) -> Content:
+def content_of(message: Message | Waiting) -> Content:
     return Content.from_json(vault().open_json(message.body_sealed, PURPOSE, message.seller_id))
 
 
-def have_sent(customer: Customer, trace: str) -> None:
+def have_sent(customer: Customer | Recipient, trace: str) -> None:
     """Has the chat's messages sent, after this transaction."""
     enqueue(send_job(customer.seller_id, customer.id, trace))
 
@@ -111,98 +175,96 @@ def send_job(seller_id: int, customer_id: int, trace: str) -> Job:
 
 async def send(threads: Threads, channels: Mapping[str, Channel], seller: int, customer: int) -> None:
     """Sends what waits in one chat, in order, until nothing does or the chat has to rest for long."""
-    while True:
-        turn = await threads.in_db(seller, _next, customer)
-        if turn is None:
-            return
+    turn = await threads.run(seller, _turn, customer)
+    while turn is not None:
         if isinstance(turn, Claimed):
-            if not await _send_one(threads, channels, seller, turn):
-                return
+            outcome = await _try(channels[turn.channel], turn)
+            turn = await threads.run(seller, _turn, customer, turn, outcome)
         elif turn.seconds <= LONGEST_NAP_S:
             await asyncio.sleep(turn.seconds)
+            turn = await threads.run(seller, _turn, customer)
         else:
             await threads.in_db(seller, _later, customer, turn.seconds)
             return
 
 
-async def _send_one(threads: Threads, channels: Mapping[str, Channel], seller: int, mine: Claimed) -> bool:
-    """True when the chat can go on."""
+async def _try(channel: Channel, mine: Claimed) -> str | ChannelError:
+    """The channel's id of the message, or why it has none."""
     try:
-        external_id = await channels[mine.channel].send(mine.token, mine.chat_id, mine.content)
+        return await channel.send(mine.token, mine.chat_id, mine.content)
     except ChannelError as error:
-        return await threads.in_db(seller, _not_sent, mine, error)
-    await threads.in_db(seller, _sent, mine, external_id)
-    return True
+        return error
 
 
-def _next(customer_id: int) -> Claimed | Wait | None:
+def _turn(customer_id: int, last: Claimed | None = None, outcome: str | ChannelError = "") -> Claimed | Wait | None:
+    """Writes down what became of the last message and, if the chat can go on, claims the next; one transaction."""
+    found = _next(customer_id) if last is None or _goes_on(last, outcome) else None
+    db.session.commit()
+    # Opened after the commit: a message that does not open must not undo what was written about the one before it.
+    return _opened(*found) if isinstance(found, tuple) else found
+
+
+def _goes_on(last: Claimed, outcome: str | ChannelError) -> bool:
+    if isinstance(outcome, str):
+        _sent(last, outcome)
+        return True
+    goes_on = _not_sent(last, outcome)
+    db.session.flush()
+    return goes_on
+
+
+def _next(customer_id: int) -> tuple[Waiting, str] | Wait | None:
     """Claims the first message of the chat that is not sent yet, if bot and chat may speak now."""
-    customer = db.session.get_one(Customer, customer_id, with_for_update={"key_share": True})
-    first = db.session.scalar(_first(customer_id))
-    if first is None or customer.blocked_at:
-        return None
-    bot = db.session.get_one(Bot, customer.bot_id)
-    if bot.state in (BotState.REFUSED, BotState.ARCHIVED) and customer.channel != "panel":
+    first = db.session.execute(_FIRST, {"customer": customer_id}).one_or_none()
+    if first is None:
         return None
     if first.state == MessageState.SENDING and (left := _claim_left(first)) > 0:
         return Wait(left)
-    if customer.channel != "panel" and (wait := _pace(bot.id, customer)):
+    if first.channel != PANEL and (wait := _pace(first)):
         return wait
-    return _claim(bot, customer, first)
+    mine = secrets.token_hex(8)
+    db.session.execute(_CLAIM, {"row": first.id, "mine": mine})
+    return first, mine
 
 
-def _first(customer_id: int) -> Any:
-    waiting = Message.customer_id == customer_id, Message.state.in_(OPEN)
-    return select(Message).where(*waiting).order_by(Message.position).limit(1).with_for_update()
-
-
-def _claim_left(message: Message) -> float:
+def _claim_left(message: Waiting) -> float:
     if message.claimed_at is None:
         return 0.0
-    return (message.claimed_at + CLAIM - datetime.now(UTC)).total_seconds()
+    return float((message.claimed_at + CLAIM - datetime.now(UTC)).total_seconds())
 
 
-def _pace(bot_id: int, customer: Customer) -> Wait | None:
+def _pace(first: Waiting) -> Wait | None:
     """Takes a place in the chat's pace and in the bot's, or tells how long to wait; both live in rows of theirs.
 
     `next_send_at` is when a queue without any burst would be empty (the generic cell rate algorithm).
     """
-    now = datetime.now(UTC)
-    if customer.next_send_at > now + CHAT_BURST:
-        return Wait((customer.next_send_at - now - CHAT_BURST).total_seconds())
-    took = (
-        update(Bot)
-        .where(Bot.id == bot_id, Bot.next_send_at <= func.clock_timestamp() + BOT_BURST)
-        .values(next_send_at=func.greatest(Bot.next_send_at, func.clock_timestamp()) + BOT_PACE)
-        .returning(Bot.id)
-        .execution_options(synchronize_session=False)
-    )
-    if db.session.execute(took).first() is None:
+    early = (first.next_send_at - datetime.now(UTC) - CHAT_BURST).total_seconds()
+    if early > 0:
+        return Wait(early)
+    if db.session.execute(_PACE_BOT, {"row": first.bot_id}).first() is None:
         return Wait(BOT_PACE.total_seconds() * secrets.randbelow(8) + 0.05)
-    customer.next_send_at = max(customer.next_send_at, now) + CHAT_PACE
+    db.session.execute(_PACE_CHAT, {"row": first.customer_id})
     return None
 
 
-def _claim(bot: Bot, customer: Customer, message: Message) -> Claimed:
-    message.state, message.claim = MessageState.SENDING, secrets.token_hex(8)
-    message.claimed_at = datetime.now(UTC)
-    message.attempts += 1
-    token = vault().open(bot.token_sealed, "bot.token", bot.seller_id) if bot.token_sealed else ""
-    return Claimed(message.id, message.claim, customer.channel, token, customer.chat_id, content_of(message))
+def _opened(first: Waiting, mine: str) -> Claimed:
+    token = vault().open(first.token_sealed, "bot.token", first.seller_id) if first.token_sealed else ""
+    return Claimed(first.id, mine, first.channel, token, first.chat_id, content_of(first))
 
 
 # Outcomes ---------------------------------------------------------------------------------------------------------
 
 
 def _sent(mine: Claimed, external_id: str) -> None:
-    message = _under_claim(mine)
-    if message is None:
+    values = {"row": mine.message_id, "mine": mine.claim, "known_as": external_id}
+    about = db.session.execute(_SENT, values).one_or_none()
+    if about is None:
         return
-    message.state, message.external_id, message.sent_at = MessageState.SENT, external_id, datetime.now(UTC)
-    if message.delivery_id:
-        _delivered(message)
-    else:
-        _on_timeline(message, "code_sent")
+    if about.delivery_id:
+        item = db.session.execute(_DELIVERED, {"row": about.delivery_id}).scalar_one()
+        timeline.add(about.seller_id, about.payment_id, "delivered", item=item)
+    elif about.payment_id:
+        timeline.add(about.seller_id, about.payment_id, "code_sent")
 
 
 def _not_sent(mine: Claimed, error: ChannelError) -> bool:
@@ -237,24 +299,13 @@ def _under_claim(mine: Claimed) -> Message | None:
     return db.session.scalar(claimed.where(Message.state == MessageState.SENDING))
 
 
-def _delivered(message: Message) -> None:
-    delivery = db.session.get_one(Delivery, message.delivery_id)
-    delivery.state, delivery.delivered_at = DeliveryState.DELIVERED, message.sent_at
-    _on_timeline(message, "delivered", item=delivery.item)
-
-
 def _fail(message: Message) -> bool:
     message.state = MessageState.FAILED
     if message.delivery_id:
         delivery = db.session.get_one(Delivery, message.delivery_id)
         delivery.state, delivery.note = DeliveryState.FAILED, message.last_error
-        _on_timeline(message, "delivery_failed", why=message.last_error)
+        timeline.add(message.seller_id, delivery.payment_id, "delivery_failed", why=message.last_error)
     return True
-
-
-def _on_timeline(message: Message, kind: str, **data: Any) -> None:
-    if message.payment_id:
-        timeline.add(message.seller_id, message.payment_id, kind, **data)
 
 
 def _block(customer: Customer, why: str) -> bool:
