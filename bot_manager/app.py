@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from flask import Flask, current_app
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.pool import Pool
 
 from bot_manager import log
+from bot_manager.liveness import hung_up
 from bot_manager.settings import Settings
 from bot_manager.vault import Vault, open_vault
 from models import db
@@ -45,7 +48,6 @@ def create_core(settings: Settings, pool_size: int = POOL_SIZE) -> Flask:
             "pool_size": pool_size,
             "max_overflow": 0,
             "pool_timeout": 5,
-            "pool_pre_ping": True,  # 0.1 ms, and nobody is sent away because the database was restarted before
             "connect_args": {"connect_timeout": 5, "application_name": "bot_manager"},
         },
     )
@@ -87,6 +89,13 @@ def _become(who: dict[str, str]) -> None:
 def _tell_who(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
     if who := session.info.get("who"):
         connection.execute(_ACT_FOR, who)
+
+
+@event.listens_for(Pool, "checkout")
+def _replace_the_dead(connection: Any, *_: object) -> None:
+    """Nobody is sent away because the database was restarted before: the pool opens another connection."""
+    if hung_up(connection):
+        raise DisconnectionError("the server has hung up")
 
 
 @contextmanager

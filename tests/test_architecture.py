@@ -14,7 +14,8 @@ PACKAGES = ("bot_manager", "gateways", "tracking", "web")
 
 # From the ground up; a module may import its own floor's neighbours only where they form no circle.
 FLOORS = (
-    ("models", "bot_manager.settings", "bot_manager.log", "bot_manager.strict_json", "gateways", "bot_manager"),
+    ("models", "bot_manager.settings", "bot_manager.log", "bot_manager.liveness", "bot_manager.strict_json"),
+    ("gateways", "bot_manager"),
     ("tracking.tokens", "tracking.identifiers", "tracking.normalize", "tracking.destinations", "tracking"),
     ("bot_manager.vault", "bot_manager.channels", "bot_manager.funnels"),
     ("bot_manager.app", "bot_manager.jobs.names", "bot_manager.jobs"),

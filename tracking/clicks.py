@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import insert, select
+from sqlalchemy import Row, bindparam, insert, select
 
 from bot_manager.app import vault
-from models import Base, Click, Customer, Link, db
+from models import Base, Customer, Link, db
 from tracking import tokens
 from tracking.identifiers import choose_fbc, read_facebook_id
 
@@ -39,7 +39,16 @@ _FETCHERS = (
     "bingbot",
 )
 
-_INSERT = insert(Base.metadata.tables["click"])
+_click = Base.metadata.tables["click"]
+_link = Base.metadata.tables["link"]
+_INSERT = insert(_click)
+_BY_TOKEN = (
+    select(_click, _link.c.slug)
+    .join(_link, _link.c.id == _click.c.link_id)
+    .where(_click.c.tracking_token == bindparam("token"))
+)
+
+Seen: TypeAlias = Row[*tuple[Any, ...]]  # a row of _BY_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +124,9 @@ def save_tracking_token(customer: Customer, token: str) -> bool:
     return True
 
 
-def recover_by_tracking_token(token: str | None) -> tuple[Click, Visitor] | None:
-    """The click behind a token, and its visitor; None when the token is empty or its click is gone."""
-    click = db.session.scalar(select(Click).where(Click.tracking_token == token)) if token else None
+def recover_by_tracking_token(token: str | None) -> tuple[Seen, Visitor] | None:
+    """The click behind a token, with its link's slug, and its visitor; None for no token or a click that is gone."""
+    click = db.session.execute(_BY_TOKEN, {"token": token}).one_or_none() if token else None
     if click is None:
         return None
     return click, Visitor(**vault().open_json(click.visitor_sealed, PURPOSE, click.seller_id))

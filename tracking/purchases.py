@@ -10,9 +10,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import Row, and_, any_, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from bot_manager import log, timeline
@@ -20,16 +20,7 @@ from bot_manager.addresses import link_url
 from bot_manager.app import settings, vault
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, cancel_timer, enqueue, set_timer
-from models import (
-    Conversion,
-    ConversionState,
-    Customer,
-    Destination,
-    Link,
-    Payment,
-    PaymentStatus,
-    db,
-)
+from models import Base, Conversion, ConversionState, Destination, PaymentStatus, db
 from tracking import destinations
 from tracking.clicks import recover_by_tracking_token
 from tracking.destinations import base
@@ -46,7 +37,79 @@ logger = logging.getLogger(__name__)
 
 CLAIM = timedelta(seconds=30)  # longer than a call may take: a claim that old belongs to the dead
 LONGEST_WAIT_S = 3600.0
-OPEN = (ConversionState.WAITING, ConversionState.SENDING)
+
+# Built once and on tables, as all that every sale passes.
+_conversion = Base.metadata.tables["conversion"]
+_destination = Base.metadata.tables["destination"]
+_payment = Base.metadata.tables["payment"]
+_customer = Base.metadata.tables["customer"]
+_SKIPPED = and_(_payment.c.test, func.coalesce(_destination.c.test_event_code, "") == "")
+_MAKE = (
+    insert(_conversion)
+    .from_select(
+        [
+            *("seller_id", "destination_id", "payment_id", "event_name", "event_id", "event_time", "trace_id"),
+            *("state", "last_error"),
+        ],
+        select(
+            *(_payment.c.seller_id, _destination.c.id, _payment.c.id, literal(EventName.PURCHASE)),
+            *(literal("purchase.") + _payment.c.payment_id, _payment.c.paid_at, _payment.c.trace_id),
+            case((_SKIPPED, ConversionState.SKIPPED), else_=ConversionState.WAITING),
+            case((_SKIPPED, "venda de teste, e o destino não tem código de teste")),
+        )
+        .join(_destination, _destination.c.seller_id == _payment.c.seller_id)
+        .where(_payment.c.id == bindparam("payment"), _payment.c.status == PaymentStatus.PAID)
+        .where(_destination.c.archived_at.is_(None))
+        .where(or_(_destination.c.bot_ids.is_(None), _payment.c.bot_id == any_(_destination.c.bot_ids))),
+    )
+    .on_conflict_do_nothing()
+    .returning(*_conversion.c["id", "seller_id", "state", "trace_id"])
+)
+_CLAIM = (
+    update(_conversion)
+    .where(_conversion.c.id == bindparam("row"))
+    .where(
+        or_(
+            _conversion.c.state == ConversionState.WAITING,
+            and_(
+                _conversion.c.state == ConversionState.SENDING,
+                _conversion.c.claimed_at < func.clock_timestamp() - CLAIM,
+            ),
+        )
+    )
+    .values(
+        state=ConversionState.SENDING,
+        claimed_at=func.clock_timestamp(),
+        attempts=_conversion.c.attempts + 1,
+    )
+    .returning(_conversion.c.id)
+)
+_TOLD = (
+    select(
+        *_conversion.c["seller_id", "event_name", "event_id", "event_time", "trace_id", "created_at"],
+        *_destination.c["kind", "pixel_id", "access_token_sealed", "test_event_code", "paused_note", "archived_at"],
+        *_payment.c["payment_id", "amount_cents", "currency", "offer_id", "tracking_token"],
+        *_customer.c["external_id", "profile_sealed"],
+    )
+    .join(_destination, _destination.c.id == _conversion.c.destination_id)
+    .join(_payment, _payment.c.id == _conversion.c.payment_id)
+    .join(_customer, _customer.c.id == _payment.c.customer_id)
+    .where(_conversion.c.id == bindparam("row"))
+)
+_END = (
+    update(_conversion)
+    .where(_conversion.c.id == bindparam("row"))
+    .values(
+        state=bindparam("became"),
+        last_error=bindparam("why"),
+        ended_at=func.clock_timestamp(),
+        receipt=func.coalesce(bindparam("proof"), _conversion.c.receipt),
+    )
+    .returning(*_conversion.c["seller_id", "payment_id", "destination_id"])
+)
+
+Told: TypeAlias = Row[*tuple[Any, ...]]  # a row of _TOLD
+About: TypeAlias = Row[*tuple[Any, ...]]  # a row of _END
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,37 +124,14 @@ class Ready:
 
 
 def report(payment: int) -> None:
-    """Makes the purchase's event for each destination that wants this bot's sales, once, and has them sent."""
-    sale = db.session.get_one(Payment, payment)
-    if sale.status == PaymentStatus.PAID:
-        wanted = db.session.scalars(select(Destination).where(Destination.archived_at.is_(None)))
-        events = [_event_row(sale, d) for d in wanted if d.bot_ids is None or sale.bot_id in d.bot_ids]
-        if events:
-            db.session.execute(insert(Conversion).on_conflict_do_nothing(), events)
-            _have_sent(sale)
+    """Makes the purchase's event for each destination that wants this bot's sales, once; sends one, has others sent."""
+    made = db.session.execute(_MAKE, {"payment": payment}).all()
+    waiting = [row for row in made if row.state == ConversionState.WAITING]
+    if others := waiting[1:]:
+        enqueue(*(_job(row.seller_id, row.id, row.trace_id) for row in others))
+    if waiting:
+        send_meta_pixel_purchase_event(waiting[0].id)
     db.session.commit()
-
-
-def _event_row(sale: Payment, destination: Destination) -> dict[str, Any]:
-    skipped = sale.test and not destination.test_event_code
-    return {
-        "seller_id": sale.seller_id,
-        "destination_id": destination.id,
-        "payment_id": sale.id,
-        "event_name": EventName.PURCHASE,
-        "event_id": f"purchase.{sale.payment_id}",
-        "event_time": sale.paid_at,
-        "state": ConversionState.SKIPPED if skipped else ConversionState.WAITING,
-        "last_error": "venda de teste, e o destino não tem código de teste" if skipped else None,
-        "trace_id": sale.trace_id,
-    }
-
-
-def _have_sent(sale: Payment) -> None:
-    theirs = Conversion.payment_id == sale.id, Conversion.state == ConversionState.WAITING
-    ids = db.session.scalars(select(Conversion.id).where(*theirs)).all()
-    if ids:
-        enqueue(*(_job(sale.seller_id, row, sale.trace_id) for row in ids))
 
 
 def send_meta_pixel_purchase_event(conversion: int) -> None:
@@ -110,48 +150,38 @@ def send_meta_pixel_purchase_event(conversion: int) -> None:
 
 
 def _claim(conversion_id: int) -> Ready | None:
-    stale = and_(Conversion.state == ConversionState.SENDING, Conversion.claimed_at < datetime.now(UTC) - CLAIM)
-    statement = (
-        update(Conversion)
-        .where(Conversion.id == conversion_id, or_(Conversion.state == ConversionState.WAITING, stale))
-        .values(state=ConversionState.SENDING, claimed_at=datetime.now(UTC), attempts=Conversion.attempts + 1)
-        .returning(Conversion.id)
-    )
-    if db.session.execute(statement).first() is None:
+    if db.session.execute(_CLAIM, {"row": conversion_id}).first() is None:
         return None
-    conversion = db.session.get_one(Conversion, conversion_id)
-    destination = db.session.get_one(Destination, conversion.destination_id)
-    if destination.paused_note or destination.archived_at:
-        _end(conversion, ConversionState.PAUSED, destination.paused_note or "o destino foi retirado")
+    told = db.session.execute(_TOLD, {"row": conversion_id}).one()
+    if told.paused_note or told.archived_at:
+        _end(conversion_id, ConversionState.PAUSED, told.paused_note or "o destino foi retirado")
         return None
-    if datetime.now(UTC) - conversion.event_time > destinations.get(destination.kind).max_age:
-        _end(conversion, ConversionState.EXPIRED, "mais velho do que o destino aceita")
+    if datetime.now(UTC) - told.event_time > destinations.get(told.kind).max_age:
+        _end(conversion_id, ConversionState.EXPIRED, "mais velho do que o destino aceita")
         return None
     # Should this run die, the row's next try comes from here.
-    set_timer(_key(conversion_id), _job(conversion.seller_id, conversion_id, conversion.trace_id), 60)
-    return Ready(conversion_id, destination.kind, _account(destination), _event(conversion), conversion.created_at)
+    set_timer(_key(conversion_id), _job(told.seller_id, conversion_id, told.trace_id), 60)
+    return Ready(conversion_id, told.kind, _account(told), _event(told), told.created_at)
 
 
-def _account(destination: Destination) -> base.Account:
-    token = vault().open(destination.access_token_sealed, "destination.access_token", destination.seller_id)
+def _account(told: Told) -> base.Account:
+    token = vault().open(told.access_token_sealed, "destination.access_token", told.seller_id)
     urls = {"meta": settings().meta_graph_url}
-    base_url = urls.get(destination.kind, destinations.get(destination.kind).api_url)
-    credentials = {"pixel_id": destination.pixel_id, "access_token": token}
-    return base.Account(base_url, credentials, destination.test_event_code)
+    base_url = urls.get(told.kind, destinations.get(told.kind).api_url)
+    return base.Account(base_url, {"pixel_id": told.pixel_id, "access_token": token}, told.test_event_code)
 
 
-def _event(conversion: Conversion) -> ConversionEvent:
-    sale = db.session.get_one(Payment, conversion.payment_id)
+def _event(told: Told) -> ConversionEvent:
     return ConversionEvent(
-        event_name=EventName(conversion.event_name),
-        event_id=conversion.event_id,
-        event_time=conversion.event_time,
-        value_cents=sale.amount_cents,
-        currency=sale.currency,
-        visitor=_visitor(sale.tracking_token),
-        customer=_customer(db.session.get_one(Customer, sale.customer_id)),
-        order_id=sale.payment_id,
-        content_id=f"offer-{sale.offer_id}",
+        event_name=EventName(told.event_name),
+        event_id=told.event_id,
+        event_time=told.event_time,
+        value_cents=told.amount_cents,
+        currency=told.currency,
+        visitor=_visitor(told.tracking_token),
+        customer=_buyer(told),
+        order_id=told.payment_id,
+        content_id=f"offer-{told.offer_id}",
     )
 
 
@@ -160,23 +190,21 @@ def _visitor(token: str | None) -> Visitor:
     if found is None:
         return Visitor()
     click, seen = found
-    slug = db.session.get_one(Link, click.link_id).slug
-    return Visitor(ip=seen.ip, user_agent=seen.user_agent, fbp=seen.fbp, fbc=seen.fbc, source_url=link_url(slug))
+    url = link_url(click.slug)
+    return Visitor(ip=seen.ip, user_agent=seen.user_agent, fbp=seen.fbp, fbc=seen.fbc, source_url=url)
 
 
-def _customer(customer: Customer) -> base.Customer:
-    sealed = customer.profile_sealed
-    profile = vault().open_json(sealed, "customer.profile", customer.seller_id) if sealed else {}
+def _buyer(told: Told) -> base.Customer:
+    sealed = told.profile_sealed
+    profile = vault().open_json(sealed, "customer.profile", told.seller_id) if sealed else {}
     known = {name: profile.get(name) for name in ("email", "phone", "first_name", "last_name")}
     # Who paid by PIX has an account in Brazil.
-    return base.Customer(**known, external_id=customer.external_id, country="br")
+    return base.Customer(**known, external_id=told.external_id, country="br")
 
 
 def _taken(ready: Ready, receipt: str) -> None:
-    conversion = db.session.get_one(Conversion, ready.conversion_id)
-    conversion.receipt = receipt
-    _end(conversion, ConversionState.DELIVERED, None)
-    timeline.add(conversion.seller_id, conversion.payment_id, "reported", destination=conversion.destination_id)
+    about = _end(ready.conversion_id, ConversionState.DELIVERED, receipt=receipt)
+    timeline.add(about.seller_id, about.payment_id, "reported", destination=about.destination_id)
 
 
 def _not_taken(ready: Ready, error: DestinationError) -> None:
@@ -186,10 +214,8 @@ def _not_taken(ready: Ready, error: DestinationError) -> None:
     if error.pauses:
         _pause(conversion, why)
     elif error.permanent or _too_late(ready, error):
-        _end(conversion, ConversionState.DEAD, why)
-        timeline.add(
-            conversion.seller_id, conversion.payment_id, "report_failed", destination=conversion.destination_id, why=why
-        )
+        about = _end(conversion.id, ConversionState.DEAD, why)
+        timeline.add(about.seller_id, about.payment_id, "report_failed", destination=about.destination_id, why=why)
     else:
         conversion.state, conversion.last_error = ConversionState.WAITING, why[:300]
         job = _job(conversion.seller_id, conversion.id, log.trace_id.get() or conversion.trace_id)
@@ -211,7 +237,7 @@ def _pause(conversion: Conversion, why: str) -> None:
     """Only the seller can mend it: the destination rests, its events wait."""
     destination = db.session.get_one(Destination, conversion.destination_id)
     destination.paused_note = why[:300]
-    _end(conversion, ConversionState.PAUSED, why)
+    _end(conversion.id, ConversionState.PAUSED, why)
 
 
 def resume(destination: Destination) -> None:
@@ -225,10 +251,11 @@ def resume(destination: Destination) -> None:
         enqueue(*(_job(c.seller_id, c.id, c.trace_id) for c in waiting))
 
 
-def _end(conversion: Conversion, state: ConversionState, why: str | None) -> None:
-    conversion.state, conversion.last_error = state, why and why[:300]
-    conversion.ended_at = datetime.now(UTC)
-    cancel_timer(_key(conversion.id))
+def _end(conversion_id: int, state: ConversionState, why: str | None = None, receipt: str | None = None) -> About:
+    values = {"row": conversion_id, "became": state, "why": why and why[:300], "proof": receipt}
+    about = db.session.execute(_END, values).one()
+    cancel_timer(_key(conversion_id))
+    return about
 
 
 def _job(seller_id: int, conversion_id: int, trace: str) -> Job:

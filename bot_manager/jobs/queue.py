@@ -24,11 +24,13 @@ from procrastinate.jobs import Job as EngineJob
 from procrastinate.jobs import Notification
 from procrastinate.manager import JobManager, NotificationCallback
 from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from bot_manager import log
 from bot_manager.jobs.names import LANES, Name
+from bot_manager.liveness import hung_up
 from models import db
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ _SET_TIMERS = text(
     " on conflict (key) do update set kind = excluded.kind, args = excluded.args, lock = excluded.lock,"
     " trace_id = excluded.trace_id, due_at = excluded.due_at"
 )
+_CANCEL_TIMER = text("delete from timer where key = :key")
 _SWEEP = text(
     "with due as (delete from timer where key in"
     "  (select key from timer where due_at <= now() order by due_at limit 500 for update skip locked) returning *)"
@@ -127,7 +130,7 @@ def set_timer(key: str, job: Job, seconds: float) -> None:
 
 
 def cancel_timer(key: str) -> None:
-    db.session.execute(text("delete from timer where key = :key"), {"key": key})
+    db.session.execute(_CANCEL_TIMER, {"key": key})
 
 
 def sweep_timers(connection: Connection) -> None:
@@ -227,6 +230,18 @@ async def _autocommit(connection: AsyncConnection) -> None:
     await connection.set_autocommit(True)
 
 
+async def _look(connection: AsyncConnection) -> None:
+    """Raises what makes the pool, which keeps whatever is not closed, open another connection."""
+    if hung_up(connection):
+        await connection.close()
+        raise psycopg.OperationalError("the server has hung up")
+
+
+def _pool(**options: Any) -> AsyncConnectionPool:
+    """The engine would have the server asked whether it is there before each statement."""
+    return AsyncConnectionPool(**{**options, "check": _look})
+
+
 Run = Callable[..., Awaitable[None]]
 
 
@@ -238,7 +253,9 @@ class Worker:
     ) -> None:
         self._lanes = list(lanes) or None
         self._concurrency = concurrency
-        connector = procrastinate.PsycopgConnector(conninfo=conninfo, min_size=1, max_size=4, configure=_autocommit)
+        connector = procrastinate.PsycopgConnector(
+            pool_factory=_pool, conninfo=conninfo, min_size=1, max_size=4, configure=_autocommit
+        )
         self._app = procrastinate.App(connector=connector)
         self._app.job_manager = _Manager(connector)
         for name, run in runs.items():
