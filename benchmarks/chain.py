@@ -16,8 +16,7 @@ CHAINS = 600
 WARM_UP = 100
 CONNECTIONS = 16
 LAYERS = {
-    "deliver: the message queued in the chat": "money",
-    "send: the message out to Telegram": "chat",
+    "deliver: the message queued in the chat, and out to Telegram": "chat",
     "purchase: the event made, and out to Meta": "bulk",
 }
 

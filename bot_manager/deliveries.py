@@ -72,11 +72,30 @@ class Group:
     name: str
 
 
-async def deliver(threads: Threads, inviting: Inviting, seller: int, payment: int) -> None:
-    """Queues what was bought into the chat. Raises NoInvitation, for another try, once all the rest is queued."""
-    groups = await threads.in_db(seller, _begin, payment)
-    if not groups:
-        return
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A delivery under way: whose, and the groups that wait for an invitation."""
+
+    customer_id: int
+    groups: Sequence[Group] = ()
+
+
+async def deliver(
+    threads: Threads, inviting: Inviting, channels: Mapping[str, messages.Channel], seller: int, payment: int
+) -> None:
+    """Puts what was bought into the chat, and sends it. Raises NoInvitation, for another try, when the rest is sent."""
+    begun = await threads.in_db(seller, _begin, payment)
+    missing = await _invite(threads, inviting, seller, begun.groups)
+    if begun.groups:
+        await threads.in_db(seller, _queue, payment)
+    # In this job, not in one of its own: should this run die, the next one finds nothing to queue and sends.
+    await messages.send(threads, channels, seller, begun.customer_id)
+    if missing:
+        raise missing
+
+
+async def _invite(threads: Threads, inviting: Inviting, seller: int, groups: Sequence[Group]) -> NoInvitation | None:
+    """Keeps an invitation into each group; answers why one is missing."""
     missing = None
     for group in groups:
         try:
@@ -86,23 +105,21 @@ async def deliver(threads: Threads, inviting: Inviting, seller: int, payment: in
             await threads.in_db(seller, _note, group.delivery_id, str(missing))
         else:
             await threads.in_db(seller, _keep_invitation, group.delivery_id, link)
-    await threads.in_db(seller, _queue, payment)
-    if missing:
-        raise missing
+    return missing
 
 
-def _begin(payment_id: int) -> list[Group]:
+def _begin(payment_id: int) -> Begun:
     """One Delivery per thing sold, however often this runs; all is queued, unless groups need an invitation first."""
     sale = _sale(payment_id)
     if sale.status != PaymentStatus.PAID:
-        return []
+        return Begun(sale.customer_id)
     things = [{"seller_id": sale.seller_id, "payment_id": sale.id, "item": item} for item in range(len(sale.things))]
     db.session.execute(_MAKE, things)
     waiting = _waiting(sale)
-    if groups := _to_invite(sale, waiting):
-        return groups
-    _hand_over(sale, waiting)
-    return []
+    groups = _to_invite(sale, waiting)
+    if not groups:
+        _hand_over(sale, waiting)
+    return Begun(sale.customer_id, groups)
 
 
 def _sale(payment_id: int) -> Sale:
@@ -140,11 +157,9 @@ def _queue(payment_id: int) -> None:
 
 def _hand_over(sale: Sale, waiting: Sequence[Waiting]) -> None:
     """Puts the message of each delivery that is ready at the end of the chat; the deliveries' rows are locked."""
-    ready = [thing for thing in waiting if _is_ready(sale, thing)]
-    for thing in ready:
-        _hand_over_one(sale, thing)
-    if ready:
-        messages.have_sent(_recipient(sale), sale.trace_id)
+    for thing in waiting:
+        if _is_ready(sale, thing):
+            _hand_over_one(sale, thing)
 
 
 def _is_ready(sale: Sale, thing: Waiting) -> bool:

@@ -31,7 +31,7 @@ def runs(on: Runtime) -> dict[Name, Run]:
         Name.CONVERSE: _in_thread(on, conversations.converse),
         Name.SEND: partial(messages.send, on.threads, channels),
         Name.ANSWER_TAP: partial(connections.answer_tap, on.threads, on.telegram),
-        Name.DELIVER: partial(deliveries.deliver, on.threads, on.telegram),
+        Name.DELIVER: partial(deliveries.deliver, on.threads, on.telegram, channels),
         Name.ADMIT: partial(access.admit, on.threads, on.telegram),
         Name.END_ACCESS: partial(access.end, on.threads, on.telegram),
         Name.TAKE_ACCESS_BACK: _in_thread(on, access.take_back),
