@@ -29,9 +29,14 @@ def cpu_ms(root: int) -> float:
     return sum(sum(map(int, fields[11:15])) for fields in stats if fields) * _TICK_MS
 
 
-def pss_mb(root: int) -> float:
-    """The tree's memory, what is shared with others counted in part."""
-    return sum(_pss_kb(pid) for pid in tree(root)) / 1024
+def pss_mb(root: int, kind: str = "Pss") -> float:
+    """The tree's memory, what is shared with others counted in part; kind: `Pss_Anon` for what no file backs."""
+    return sum(_pss_kb(pid, kind) for pid in tree(root)) / 1024
+
+
+def files(root: int) -> int:
+    """The tree's open files, sockets and pipes among them."""
+    return sum(_files(pid) for pid in tree(root))
 
 
 @contextmanager
@@ -51,9 +56,16 @@ def _stat(path: Path) -> list[str]:
         return []
 
 
-def _pss_kb(pid: int) -> int:
+def _files(pid: int) -> int:
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return 0
+
+
+def _pss_kb(pid: int, kind: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")), 0)

@@ -140,7 +140,11 @@ class Market:
 
     def starts(self, many: int) -> list[bytes]:
         """Requests by which Telegram pushes a /start, each from a known customer of its own."""
-        return [_start(sale) for sale in self.sales(many, "woovi")]
+        return list(map(self.start, self.sales(many, "woovi")))
+
+    def start(self, sale: Sale) -> bytes:
+        """A request by which Telegram pushes the /start of a sale's customer."""
+        return _start(sale)
 
 
 def _open_shop() -> Shop:
