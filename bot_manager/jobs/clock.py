@@ -34,7 +34,7 @@ class Clock:
         )
         self._every(1, queue.sweep_timers)
         self._every(1, queue.free_the_dead)
-        self._every(60, queue.clean_up)
+        self._every(10, queue.clean_up)  # 500 jobs a second, more than a worker ends: what is left would only grow
 
     def start(self) -> None:
         self._scheduler.start()
