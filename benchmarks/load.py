@@ -19,6 +19,7 @@ from time import monotonic
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 PATIENCE_S = 10.0
+REUSED_FOR_S = 1.0  # the product hangs up on a connection that was idle for two
 
 
 @dataclass(frozen=True)
@@ -125,27 +126,35 @@ async def _keep_sending(tally: _Tally, port: int, requests: Iterator[bytes], sec
 
 def _open(port: int, requests: Sequence[bytes], rate: float) -> Result:
     async def run() -> Result:
-        tally, free, sending = _Tally(), list[Connection](), []
+        tally, free, sending = _Tally(), list[tuple[Connection, float]](), []
         for number, request in enumerate(requests):
             due = tally.began + number / rate
             await asyncio.sleep(due - monotonic())
             sending.append(asyncio.create_task(_send_due(tally, port, free, request, due)))
         await asyncio.gather(*sending)
-        for _, writer in free:
+        for (_, writer), _ in free:
             writer.close()
         return tally.result()
 
     return asyncio.run(run())
 
 
-async def _send_due(tally: _Tally, port: int, free: list[Connection], request: bytes, due: float) -> None:
-    while free and free[-1][0].at_eof():
-        free.pop()[1].close()
-    connection = free.pop() if free else await _connect(port)
+async def _send_due(tally: _Tally, port: int, free: list[tuple[Connection, float]], request: bytes, due: float) -> None:
+    connection = _reused(free) or await _connect(port)
     if await tally.send(connection, request, due):
-        free.append(connection)
+        free.append((connection, monotonic()))
     else:
         connection[1].close()
+
+
+def _reused(free: list[tuple[Connection, float]]) -> Connection | None:
+    """The connection that was used last, unless the server may be about to close it."""
+    while free:
+        connection, used = free.pop()
+        if monotonic() - used < REUSED_FOR_S and not connection[0].at_eof():
+            return connection
+        connection[1].close()
+    return None
 
 
 async def _connect(port: int) -> Connection:
