@@ -444,6 +444,7 @@ class AttemptState(StrEnum):
     UNREACHABLE = "unreachable"
     UNKNOWN = "unknown"  # sent, no usable answer: the charge may exist, and its notice still settles
     PAID = "paid"
+    REFUNDED = "refunded"  # its money went back whole; also when its refund was told before its payment
 
 
 class ChargeAttempt(Base):

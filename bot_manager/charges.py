@@ -249,8 +249,7 @@ def _askable(payment_id: int) -> list[Question]:
     if payment is None or payment.status in sales.FINAL or payment.test:
         db.session.rollback()
         return []
-    open_states = AttemptState.MADE, AttemptState.UNKNOWN, AttemptState.SENDING
-    mine = ChargeAttempt.payment_id == payment_id, ChargeAttempt.state.in_(open_states)
+    mine = ChargeAttempt.payment_id == payment_id, ChargeAttempt.state.in_(sales.UNPAID)
     asked = [question(attempt) for attempt in db.session.scalars(select(ChargeAttempt).where(*mine))]
     db.session.commit()
     return [about for about in asked if about]

@@ -160,7 +160,10 @@ def _act(receipt: Receipt) -> None:
 
 def _match(receipt: Receipt, notice: Notice) -> sales.Match | None:
     reference = notice.reference or receipt.raw.query.get("t")
-    return sales.match(receipt.gateway.id, reference, notice.provider_id, notice.payment_id)
+    found = sales.match(receipt.gateway.id, reference, notice.provider_id, notice.payment_id)
+    if found is None and notice.state and notice.end_to_end_id:
+        return sales.match_transfer(receipt.gateway.id, notice.end_to_end_id)
+    return found
 
 
 def _act_on(receipt: Receipt, notice: Notice, found: sales.Match) -> None:

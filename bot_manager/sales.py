@@ -37,6 +37,8 @@ from models import (
 
 LIVE = (PaymentStatus.NEW, PaymentStatus.PENDING)
 FINAL = (PaymentStatus.PAID, PaymentStatus.REFUNDED)
+UNPAID = (AttemptState.SENDING, AttemptState.MADE, AttemptState.UNKNOWN)  # a charge that may still be paid
+CONCLUDED = (AttemptState.PAID, AttemptState.REFUNDED)
 CLOCKS_DIFFER = timedelta(minutes=5)
 
 
@@ -118,7 +120,7 @@ _PAY = (
 )
 _PAY_ATTEMPT = (
     update(_attempt)
-    .where(_attempt.c.id == bindparam("id_"), _attempt.c.state != AttemptState.PAID)
+    .where(_attempt.c.id == bindparam("id_"), _attempt.c.state.not_in(CONCLUDED))
     .values(
         state=AttemptState.PAID,
         paid_at=bindparam("at"),
@@ -137,6 +139,14 @@ def match(gateway_id: int, reference: str | None, provider_id: str | None, payme
     keys = {"reference": reference, "provider_id": provider_id, "payment_id": payment_id}
     row = db.session.execute(_MATCH, {**keys, "gateway_id": gateway_id}).one_or_none()
     return Match(*row) if row else None
+
+
+def match_transfer(gateway_id: int, end_to_end_id: str) -> Match | None:
+    """The attempt that this transfer paid: all that some providers name a refund by. Rare, so it has no index."""
+    paid_by = ChargeAttempt.gateway_id == gateway_id, ChargeAttempt.end_to_end_id == end_to_end_id
+    payment_id = db.session.scalar(select(Payment.payment_id).join(ChargeAttempt).where(*paid_by))
+    attempt = db.session.scalar(select(ChargeAttempt.provider_id).where(*paid_by))
+    return match(gateway_id, None, attempt, payment_id) if payment_id else None
 
 
 def contradicts(gateway_id: int, found: Match, provider_id: str | None) -> bool:
@@ -222,10 +232,11 @@ def settle(gateway_id: int, found: Match, state: ChargeState) -> Outcome:
     if (state.amount_cents, state.currency) != (found.amount_cents, found.currency):
         return Outcome.MISMATCH
     at = _payment_time(found, state)
-    first = bool(_rows(_PAY, id_=found.payment_id, at=at, gateway=gateway_id))
-    newly = _rows(_PAY_ATTEMPT, id_=found.attempt_id, at=at, provider=state.provider_id, end_to_end=state.end_to_end_id)
-    if not first:
-        return _again(found, gateway_id) if newly else Outcome.DUPLICATE
+    named = {"provider": state.provider_id or None, "end_to_end": state.end_to_end_id}
+    if not _rows(_PAY_ATTEMPT, id_=found.attempt_id, at=at, **named):
+        return _known(found, state)
+    if not _rows(_PAY, id_=found.payment_id, at=at, gateway=gateway_id):
+        return _again(found, gateway_id)
     timeline.add(found.seller_id, found.payment_id, "paid", gateway=gateway_id, end_to_end_id=state.end_to_end_id)
     enqueue(
         Job(Name.DELIVER, found.seller_id, found.trace_id, {"payment": found.payment_id}),
@@ -247,7 +258,26 @@ def _again(found: Match, gateway_id: int) -> Outcome:
     return Outcome.PAID_TWICE
 
 
+def _known(found: Match, state: ChargeState) -> Outcome:
+    """Told again. A query may have settled it without the transfer's own id, and a refund may name nothing else."""
+    if state.end_to_end_id:
+        unnamed = ChargeAttempt.id == found.attempt_id, ChargeAttempt.end_to_end_id.is_(None)
+        db.session.execute(update(ChargeAttempt).where(*unnamed).values(end_to_end_id=state.end_to_end_id))
+    return Outcome.DUPLICATE
+
+
 def _refund(found: Match) -> Outcome:
+    """The money of one charge went back. The sale goes back with it, unless another charge of it is paid or may be."""
+    mine = ChargeAttempt.id == found.attempt_id, ChargeAttempt.state != AttemptState.REFUNDED
+    if not _changed(update(ChargeAttempt).where(*mine).values(state=AttemptState.REFUNDED)):
+        return Outcome.DUPLICATE
+    # Its lock keeps two refunds at once from each taking the other's charge for one that stays.
+    payment = db.session.get_one(Payment, found.payment_id, with_for_update=True)
+    holds = (AttemptState.PAID,) if payment.status in FINAL else (AttemptState.PAID, *UNPAID)
+    others = ChargeAttempt.payment_id == payment.id, ChargeAttempt.state.in_(holds)
+    if db.session.scalar(select(ChargeAttempt.id).where(*others).limit(1)):
+        timeline.add(found.seller_id, found.payment_id, "charge_refunded", attempt=found.attempt_id)
+        return Outcome.REFUNDED
     statement = update(Payment).where(Payment.id == found.payment_id, Payment.status != PaymentStatus.REFUNDED)
     if not _changed(statement.values(status=PaymentStatus.REFUNDED)):
         return Outcome.DUPLICATE

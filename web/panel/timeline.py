@@ -63,6 +63,7 @@ _EVENTS: Mapping[str, tuple[str, Word]] = {
     "paid": ("circle-check", Word("Pago", "ok")),
     "paid_twice": ("alert-triangle", Word("Pago duas vezes: devolva um dos pagamentos", "bad")),
     "mismatch": ("alert-triangle", Word("Valor diferente do pedido: não contamos como pago", "bad")),
+    "charge_refunded": ("arrow-back-up", Word("Um PIX devolvido; a venda continua", "quiet")),
     "refunded": ("arrow-back-up", Word("Devolvido ao cliente", "quiet")),
     "entered": ("circle-check", Word("Entrou no grupo", "ok")),
     "access_ended": ("clock", Word("Saiu do grupo: o acesso terminou", "quiet")),
@@ -80,6 +81,7 @@ _ATTEMPTS: Mapping[str, Word] = {
     AttemptState.UNREACHABLE: Word("O recebimento não respondeu", "warn"),
     AttemptState.UNKNOWN: Word("Sem resposta do recebimento; se o PIX existir, o pagamento será reconhecido", "warn"),
     AttemptState.PAID: Word("PIX pago", "ok"),
+    AttemptState.REFUNDED: Word("PIX pago e devolvido", "quiet"),
 }
 
 
