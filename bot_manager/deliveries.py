@@ -32,7 +32,7 @@ _SALE = (
     )
     .join(_customer, _customer.c.id == _payment.c.customer_id)
     .where(_payment.c.id == bindparam("payment"))
-    .with_for_update(of=_customer, key_share=True)
+    .with_for_update(of=[_payment, _customer], key_share=True)
 )
 _MAKE = insert(_delivery).on_conflict_do_nothing()
 _WAITING = (
@@ -123,7 +123,7 @@ def _begin(payment_id: int) -> Begun:
 
 
 def _sale(payment_id: int) -> Sale:
-    """The payment and its customer, whose row is locked: messages have one order in a chat."""
+    """The payment and its customer, both locked: a refund comes before or after, and a chat has one order."""
     return db.session.execute(_SALE, {"payment": payment_id}).one()
 
 
@@ -152,7 +152,8 @@ def _keep_invitation(delivery_id: int, link: str) -> None:
 
 def _queue(payment_id: int) -> None:
     sale = _sale(payment_id)
-    _hand_over(sale, _waiting(sale))
+    if sale.status == PaymentStatus.PAID:  # the money may have gone back while the groups were asked
+        _hand_over(sale, _waiting(sale))
 
 
 def _hand_over(sale: Sale, waiting: Sequence[Waiting]) -> None:

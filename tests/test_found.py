@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from tests.line import Line
 from tests.shops import Shop, open_shop
-from tests.world import Status
+from tests.until import until
+from tests.world import Hold, Status
 from tests.world.bank import Charge, Refund
 from tests.world.woovi import COMPLETED
 
@@ -115,3 +116,24 @@ def test_a_paid_notice_after_its_refund_pays_nothing(line: Line) -> None:
     line.work()
 
     assert shop.payments()[-1]["status"] == "refunded"
+
+
+def test_what_was_given_back_while_the_group_was_asked_is_not_handed_over(line: Line) -> None:
+    group = line.world.telegram.group("VIP")
+    shop = open_shop(line, delivers=[{"kind": "group", "chat_id": group.id}])
+    line.world.telegram.promote(group, line.world.telegram.bot(shop.token))
+    shop.buy(line.world.telegram.person())
+    charge, held = next(iter(line.world.pushinpay.charges.values())), Hold(after=True)
+    line.world.telegram.fail("/createChatInviteLink", how=held)
+
+    with line.working():
+        line.world.pushinpay.pay(charge.id)
+        assert held.reached.wait(10)
+        give_back(charge)
+        line.world.pushinpay.send_notice(charge.id)
+        until(lambda: shop.payments()[-1]["status"] == "refunded")
+        held.release()
+        until(line.idle)
+
+    assert line.rows("select state from delivery") == [{"state": "waiting"}]
+    assert not line.rows("select 1 from access")
