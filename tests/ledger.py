@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from bot_manager.channels import telegram
 from bot_manager.funnels import texts
 from gateways.base import Authenticity
 from tests.world import Entry, World
@@ -71,20 +72,20 @@ def _problem(entry: Entry, ours: list[dict[str, Any]]) -> str:
 
 def _chats(world: World, rows: Rows) -> Iterator[str]:
     """What was delivered stands in its customer's chat, and in no other."""
-    ours = _delivered(rows)
-    seen = _seen(world, {text for _, _, text in ours})
-    yield from (f"{bot} {chat}: delivered here, not in the chat" for bot, chat, _ in ours - seen)
-    yield from (f"{bot} {chat}: got what is another's" for bot, chat, _ in seen.keys() - ours.keys())
+    ours = delivered(rows)
+    read = seen(world, {text for _, _, text in ours})
+    yield from (f"{bot} {chat}: delivered here, not in the chat" for bot, chat, _ in ours - read)
+    yield from (f"{bot} {chat}: got what is another's" for bot, chat, _ in read.keys() - ours.keys())
 
 
 def repeated(world: World, rows: Rows) -> int:
     """How many deliveries a customer read twice: at most one for each send that a kill cut off."""
-    ours = _delivered(rows)
-    seen = _seen(world, {text for _, _, text in ours})
-    return sum(max(0, seen[place] - times) for place, times in ours.items())
+    ours = delivered(rows)
+    read = seen(world, {text for _, _, text in ours})
+    return sum(max(0, read[place] - times) for place, times in ours.items())
 
 
-def _delivered(rows: Rows) -> Said:
+def delivered(rows: Rows) -> Said:
     return Counter((row["username"], row["chat_id"], _text(row)) for row in rows(_DELIVERED))
 
 
@@ -93,7 +94,7 @@ def _text(row: dict[str, Any]) -> str:
     return parse_html(texts.delivered_link(row["offer_name"], row["url"]))[0]
 
 
-def _seen(world: World, texts: set[str]) -> Said:
+def seen(world: World, texts: set[str]) -> Said:
     return Counter(
         (talk.bot.username, str(talk.id), message.text)
         for talk in world.telegram.dialogues()
@@ -129,6 +130,7 @@ def unkept(world: World, rows: Rows) -> list[str]:
         (bot.username, f"update:{u['update_id']}")
         for bot in world.telegram.bots.values()
         for u in world.telegram.taken(bot)
+        if telegram.chat_id_of(u)  # what belongs to no private chat is nothing that we act on
     ]
     return [*lost, *(f"{bot} {key}" for bot, key in taken if (bot, key) not in kept)]
 
