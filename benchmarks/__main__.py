@@ -10,7 +10,7 @@ from importlib import import_module
 
 from benchmarks.report import Report, as_json
 
-NAMES = ("redirect", "settle", "chain", "chat", "delivered", "memory", "rest", "size", "held", "soak")
+NAMES = ("redirect", "settle", "chain", "chat", "delivered", "memory", "rest", "size", "held", "recovery", "soak")
 
 
 def main(names: list[str]) -> int:

@@ -23,7 +23,7 @@ from sqlalchemy.pool import Pool
 
 from bot_manager import log
 from bot_manager.liveness import hung_up
-from bot_manager.settings import Settings
+from bot_manager.settings import Settings, engine_url
 from bot_manager.vault import Vault, open_vault
 from models import db
 
@@ -43,7 +43,7 @@ def create_core(settings: Settings, pool_size: int = POOL_SIZE) -> Flask:
         raise ValueError("create_core needs a database address: see bot_manager.ops.postgres")
     app = Flask("bot_manager", static_folder=None)
     app.config.update(
-        SQLALCHEMY_DATABASE_URI=settings.database_url.replace("postgresql://", "postgresql+psycopg://", 1),
+        SQLALCHEMY_DATABASE_URI=engine_url(settings.database_url),
         SQLALCHEMY_ENGINE_OPTIONS={
             "pool_size": pool_size,
             "max_overflow": 0,

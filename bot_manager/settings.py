@@ -149,3 +149,8 @@ class _Reader:
         kinds = {name.removesuffix("_API_URL") for name in names if name.endswith("_API_URL")} - not_gateways
         found = {kind.lower(): self.url(f"{kind}_API_URL") for kind in kinds}
         return MappingProxyType({kind: url for kind, url in found.items() if url})
+
+
+def engine_url(database_url: str) -> str:
+    """The address as SQLAlchemy wants it, with the driver named."""
+    return database_url.replace("postgresql://", "postgresql+psycopg://", 1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from bot_manager import deliveries
+from bot_manager.jobs.names import Name
+from bot_manager.jobs.queue import Job, enqueue
+from models import db
 from tests.line import Line
 from tests.shops import open_shop
 from tests.world import Status
@@ -68,3 +72,23 @@ def test_a_failing_destination_never_delays_a_delivery(line: Line) -> None:
     pay(line)
 
     assert "https://example.com/curso" in person.last(shop.token).text
+
+
+def test_a_run_that_died_before_it_sent_is_made_up_for(line: Line) -> None:
+    shop = open_shop(line)
+    person = line.world.telegram.person()
+    payment = shop.buy(person)
+    line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+    line.world.pushinpay.wait_delivered()
+    line.change("update payment set status = 'paid', paid_at = now()")
+    with line.seller(shop.seller_id):
+        deliveries._begin(payment["id"])
+        db.session.commit()
+        enqueue(Job(Name.DELIVER, shop.seller_id, payment["trace_id"], {"payment": payment["id"]}))
+        db.session.commit()
+    assert line.rows("select state from delivery") == [{"state": "queued"}]
+
+    line.work()
+
+    assert line.rows("select state from delivery") == [{"state": "delivered"}]
+    assert len([m for m in person.received(shop.token) if LINK["url"] in m.text]) == 1

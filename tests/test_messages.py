@@ -149,3 +149,21 @@ def test_a_send_job_that_runs_twice_sends_once(line: Line) -> None:
     line.work()
 
     assert len(person.received(shop.token)) == 1
+
+
+def test_a_message_that_does_not_open_undoes_nothing_of_the_one_before_it(line: Line) -> None:
+    shop = open_shop(line)
+    person = line.world.telegram.person()
+    line.world.telegram.fail(SEND, how=too_fast(30))
+    shop.visit(person)
+    person.say(shop.token, "/privacy")
+    line.work()
+    line.change("update message set body_sealed = 'nothing' where position = 2")
+    line.change("update customer set next_send_at = now()")
+
+    line.pass_time(31)
+    line.change("update message set claimed_at = claimed_at - interval '1 minute'")
+    line.pass_time(31)
+
+    assert states(line) == ["sent", "sending"]
+    assert len(person.received(shop.token)) == 1

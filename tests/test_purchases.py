@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import requests
 
+from bot_manager.app import vault
 from bot_manager.shop.apply import apply
 from bot_manager.shop.export import export
 from bot_manager.shop.file import read
-from models import db
+from models import Destination, db
 from tests.line import Line
 from tests.shops import Shop, open_shop
 from tests.world import ResetAfter, ResetBefore, Status
@@ -154,3 +155,22 @@ def test_a_new_token_in_the_shop_file_sends_what_waited(line: Line) -> None:
     line.work()
 
     assert states(line) == ["delivered"]
+
+
+def test_a_destination_that_is_down_delays_no_other(line: Line) -> None:
+    shop = open_shop(line)
+    line.world.meta.add_pixel("4440001", "another-token")
+    with line.seller(shop.seller_id):
+        sealed = vault().seal("another-token", "destination.access_token", shop.seller_id)
+        more = {"kind": "meta", "pixel_id": "4440001", "access_token_sealed": sealed}
+        db.session.add(Destination(seller_id=shop.seller_id, name="outro", **more))
+        db.session.commit()
+    line.world.meta.fail(f"/{shop.pixel_id}/events", how=ResetBefore(), times=None)
+
+    shop.buy(line.world.telegram.person())
+    line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+    line.world.pushinpay.wait_delivered()
+    line.work()
+
+    assert sorted(states(line)) == ["delivered", "waiting"]
+    assert len(line.world.meta.deduplicated("4440001")) == 1

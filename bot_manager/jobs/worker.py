@@ -12,9 +12,8 @@ from bot_manager.channels.telegram import Telegram
 from bot_manager.jobs.clock import Clock
 from bot_manager.jobs.kinds import Runtime, runs
 from bot_manager.jobs.queue import Worker
-from bot_manager.ops.schema import engine_url
 from bot_manager.polling import poll_bots
-from bot_manager.settings import Settings
+from bot_manager.settings import Settings, engine_url
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,8 @@ from alembic.config import Config
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection, make_url
 
+from bot_manager.settings import engine_url
+
 _ROOT = Path(__file__).resolve().parents[2]
 _ONE_AT_A_TIME = 7_263_001  # any fixed number: the advisory lock of migrations
 
@@ -33,11 +35,6 @@ def configuration(connection: Connection) -> Config:
 def role_of(database_url: str) -> str:
     """The role that an address logs in with."""
     return make_url(database_url).username or "bot_manager"
-
-
-def engine_url(database_url: str) -> str:
-    """The address as SQLAlchemy wants it, with the driver named."""
-    return database_url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 @contextmanager
