@@ -14,16 +14,19 @@ PACKAGES = ("bot_manager", "gateways", "tracking", "web")
 
 # From the ground up; a module may import its own floor's neighbours only where they form no circle.
 FLOORS = (
-    ("models", "bot_manager.settings", "bot_manager.log", "bot_manager.liveness", "bot_manager.strict_json"),
+    ("models", "bot_manager.settings", "bot_manager.log", "bot_manager.liveness", "bot_manager.strict"),
+    ("bot_manager.wire", "bot_manager.outgoing"),
     ("gateways", "bot_manager"),
     ("tracking.tokens", "tracking.identifiers", "tracking.normalize", "tracking.destinations", "tracking"),
     ("bot_manager.vault", "bot_manager.channels", "bot_manager.funnels"),
     ("bot_manager.app", "bot_manager.jobs.names", "bot_manager.jobs"),
-    ("bot_manager.jobs.queue", "bot_manager.doors", "bot_manager.addresses", "bot_manager.accounts"),
+    ("bot_manager.jobs.queue", "bot_manager.doors", "bot_manager.security"),
+    ("bot_manager.addresses", "bot_manager.accounts"),
     ("bot_manager.inbox", "bot_manager.timeline", "bot_manager.sellers", "tracking.clicks"),
     ("bot_manager.sales", "bot_manager.messages", "bot_manager.access", "bot_manager.updates", "tracking.purchases"),
     ("bot_manager.charges", "bot_manager.deliveries", "bot_manager.connections"),
     ("bot_manager.conversations", "bot_manager.notices", "bot_manager.ops", "bot_manager.shop"),
+    ("bot_manager.dead_letters",),
     ("bot_manager.jobs.kinds", "bot_manager.jobs.clock", "bot_manager.polling"),
     ("bot_manager.jobs.worker", "web"),
     ("wsgi", "bot_manager.commands", "bot_manager.__main__"),
