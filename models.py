@@ -595,6 +595,7 @@ class Inbox(Base):
     __table_args__ = (
         UniqueConstraint("bot_id", "channel", "event_key"),
         Index("ix_inbox_new", "bot_id", "channel", "chat_id", postgresql_where=text("state = 'new'")),
+        Index("ix_inbox_dead", "id", postgresql_where=text("state = 'dead'")),
     )
 
     id: Mapped[int] = _key()
@@ -632,7 +633,14 @@ class WebhookReceipt(Base):
     """
 
     __tablename__ = "webhook_receipt"
-    __table_args__ = (UniqueConstraint("gateway_id", "digest"),)
+    __table_args__ = (
+        UniqueConstraint("gateway_id", "digest"),
+        Index(
+            "ix_webhook_receipt_dead",
+            "id",
+            postgresql_where=text("state in ('unreadable', 'mismatch', 'parked', 'forged')"),
+        ),
+    )
 
     id: Mapped[int] = _key()
     seller_id: Mapped[int] = _seller()
@@ -655,6 +663,7 @@ class RetryState(StrEnum):
     WAITING = "waiting"  # in a batch that has not come to it yet
     DONE = "done"
     MOOT = "moot"  # there was nothing left to do
+    STUCK = "stuck"  # it can't be read now either
     STOPPED = "stopped"
 
 

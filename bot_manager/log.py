@@ -40,6 +40,11 @@ def masked(text: str) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    """The text with what would begin a line, or steer a terminal, escaped: strangers choose some of it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
 def new_trace_id() -> str:
     return uuid.uuid4().hex
 
@@ -72,15 +77,16 @@ def handler(log_format: str, stream: TextIO) -> logging.Handler:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_fields(record, self), ensure_ascii=False, default=str)
+        return one_line(json.dumps(_fields(record, self), ensure_ascii=False, default=str))
 
 
 class _Console(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = _fields(record, self)
         head = f"{time.strftime('%H:%M:%S')} {fields.pop('level'):7} {fields.pop('message')}"
+        trace = "".join(f"\n    {one_line(line)}" for line in fields.pop("error", "").splitlines())
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("at", "logger") and value)
-        return f"{head}  {rest}".rstrip()
+        return one_line(f"{head}  {rest}".rstrip()) + trace
 
 
 def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str, Any]:

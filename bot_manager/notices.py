@@ -241,6 +241,20 @@ def rematch(receipt: int) -> None:
     db.session.commit()
 
 
+def try_again(receipt_id: int) -> bool:
+    """Has a notice that led nowhere looked at again, by a job; False when it is no such notice. The caller commits.
+
+    A forged one stays unproven: what it says is only asked of its gateway.
+    """
+    dead = ReceiptState.UNREADABLE, ReceiptState.MISMATCH, ReceiptState.PARKED, ReceiptState.FORGED
+    parked = update(WebhookReceipt).where(WebhookReceipt.id == receipt_id, WebhookReceipt.state.in_(dead))
+    parked = parked.values(state=ReceiptState.PARKED, tries=0, last_at=func.now())
+    row = db.session.execute(parked.returning(WebhookReceipt.seller_id, WebhookReceipt.trace_id)).one_or_none()
+    if row:
+        enqueue(Job(Name.REMATCH, row.seller_id, row.trace_id, {"receipt": receipt_id}))
+    return row is not None
+
+
 def _park(receipt_id: int, receipt: Receipt) -> None:
     counted = update(WebhookReceipt).where(WebhookReceipt.id == receipt_id)
     tries = db.session.execute(

@@ -43,6 +43,15 @@ def keep_pushed(seller_id: int, bot_id: int, raw: bytes, *, packed: bool = False
         inbox.keep_unreadable(seller_id, bot_id, telegram.CHANNEL, raw, log.trace_id.get())
 
 
+def keep_readable(seller_id: int, bot_id: int, raw: bytes) -> bool:
+    """Keeps an update that could not be read before; False when it can't be read now either."""
+    try:
+        keep(seller_id, bot_id, strict.loads(raw))
+    except (strict.Unreadable, NotAnUpdate):
+        return False
+    return True
+
+
 def keep(seller_id: int, bot_id: int, body: Any) -> None:
     """Keeps one update; the caller acknowledges it after its commit. Raises NotAnUpdate."""
     number = body.get("update_id") if isinstance(body, dict) else None

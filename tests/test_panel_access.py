@@ -86,7 +86,7 @@ def test_a_shop_number_of_any_length_is_only_not_found(panel: World, cast: Cast)
 
 def test_the_routes_are_those_we_know(panel: World) -> None:
     """Flask-Security brings routes of its own, in English; none may slip in."""
-    ours = ("shop.", "panel.", "start.", "health.", "intake.", "public.", "redirect.", "webhooks.")
+    ours = ("shop.", "operator.", "panel.", "start.", "health.", "intake.", "public.", "redirect.", "webhooks.")
     others = {rule.endpoint for rule in panel.app.url_map.iter_rules() if not rule.endpoint.startswith(ours)}
 
     assert others == {"asset", "csp", "security.login", "security.logout"}

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
@@ -61,12 +61,22 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("state = 'waiting' or what = 'job' and state <> 'stopped'"),
     )
+    op.create_index("ix_inbox_dead", "inbox", ["id"], unique=False, postgresql_where=sa.text("state = 'dead'"))
+    op.create_index(
+        "ix_webhook_receipt_dead",
+        "webhook_receipt",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("state in ('unreadable', 'mismatch', 'parked', 'forged')"),
+    )
     op.execute("alter table retry enable row level security")
     op.execute(f"create policy own_rows on retry using ({MINE}) with check ({MINE})")
     op.execute("create policy operator_reads on retry for select using (current_setting('app.operator', true) = 'on')")
 
 
 def downgrade() -> None:
+    op.drop_index("ix_webhook_receipt_dead", table_name="webhook_receipt")
+    op.drop_index("ix_inbox_dead", table_name="inbox")
     op.drop_table("retry")
     op.drop_table("retry_batch")
     op.drop_table("job_error")
