@@ -33,7 +33,8 @@ _LETTERS = """
      j.args ->> 'trace' as trace_id
     from procrastinate_jobs j left join job_error x on x.job_id = j.id where j.status = 'failed'
     union all
-    select 'update', i.id, i.seller_id, case when i.event_key like 'unreadable:%' then 'unreadable' else 'dead' end,
+    select 'update', i.id, i.seller_id,
+     case when i.event_key like 'unreadable:%' then 'update_unreadable' else 'update_failed' end,
      coalesce(i.last_error, ''), i.received_at, i.trace_id
     from inbox i where i.state = 'dead'
     union all
@@ -87,7 +88,10 @@ CLAIMS: Mapping[Name, str | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which letters. what: job, update or receipt; kind: a job's name, or the state of the others' rows."""
+    """Which letters.
+
+    what: job, update or receipt. kind: a job's name, a notice's state, update_unreadable or update_failed.
+    """
 
     what: str | None = None
     kind: str | None = None
@@ -261,7 +265,7 @@ def progress(batch_id: int) -> Progress | None:
     look_across_sellers()
     batch = db.session.get(RetryBatch, batch_id)
     counted = select(Retry.state, func.count()).where(Retry.batch_id == batch_id).group_by(Retry.state)
-    return Progress(batch, dict(db.session.execute(counted).tuples())) if batch else None
+    return Progress(batch, dict(db.session.execute(counted).all())) if batch else None
 
 
 def _waiting_in(batch_id: int) -> Any:

@@ -19,15 +19,16 @@ seller_id: ContextVar[int | None] = ContextVar("seller_id", default=None)
 _QUIET = ("procrastinate", "apscheduler", "urllib3", "aiohttp.access", "alembic", "asyncio", "telegram")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-# What may stand in a text that we did not write ourselves: addresses with tokens, headers, personal data.
+# What may stand in a text that we did not write ourselves: addresses with tokens, headers, personal data. Whatever can
+# begin anywhere has a longest length, so that a hostile text costs no more than its size.
 _MASKS = (
-    (re.compile(r"/bot\d+:[\w-]+"), "/bot***"),
+    (re.compile(r"/bot\d{1,20}:[\w-]+"), "/bot***"),
     (re.compile(r"\b\d{6,12}:[\w-]{30,}"), "***"),
-    (re.compile(r"(/webhook/[\w-]+/)[^/?\s\"']+"), r"\1***"),
+    (re.compile(r"(/webhook/[\w-]{1,40}/)[^/?\s\"']+"), r"\1***"),
     (re.compile(r"([?&](?:t|token|access_token|api_token|secret|webhookSecret)=)[^&\s\"']+", re.IGNORECASE), r"\1***"),
     (re.compile(r"((?:Bearer|Basic)\s+)[\w.~+/=-]+", re.IGNORECASE), r"\1***"),
-    (re.compile(r"(postgres(?:ql)?(?:\+\w+)?://[^:/@\s]+:)[^@\s]+@"), r"\1***@"),
-    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "***@***"),
+    (re.compile(r"(postgres(?:ql)?(?:\+\w{1,20})?://[^:/@\s]{1,100}:)[^@\s]{1,200}@"), r"\1***@"),
+    (re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}"), "***@***"),
     (re.compile(r"\b\d{3}\.?\d{3}\.?\d{3}-?\d{2}\b"), "***"),
     (re.compile(r"\+\d{10,15}\b"), "+***"),
 )
