@@ -596,6 +596,7 @@ class Inbox(Base):
     __table_args__ = (
         UniqueConstraint("bot_id", "channel", "event_key"),
         Index("ix_inbox_new", "bot_id", "channel", "chat_id", postgresql_where=text("state = 'new'")),
+        Index("ix_inbox_dead", "id", postgresql_where=text("state = 'dead'")),
     )
 
     id: Mapped[int] = _key()
@@ -633,7 +634,14 @@ class WebhookReceipt(Base):
     """
 
     __tablename__ = "webhook_receipt"
-    __table_args__ = (UniqueConstraint("gateway_id", "digest"),)
+    __table_args__ = (
+        UniqueConstraint("gateway_id", "digest"),
+        Index(
+            "ix_webhook_receipt_dead",
+            "id",
+            postgresql_where=text("state in ('unreadable', 'mismatch', 'parked', 'forged')"),
+        ),
+    )
 
     id: Mapped[int] = _key()
     seller_id: Mapped[int] = _seller()
@@ -650,6 +658,40 @@ class WebhookReceipt(Base):
     trace_id: Mapped[str]
     received_at: Mapped[datetime] = _now()
     last_at: Mapped[datetime] = _now()
+
+
+class RetryState(StrEnum):
+    WAITING = "waiting"  # in a batch that has not come to it yet
+    DONE = "done"
+    MOOT = "moot"  # there was nothing left to do
+    STUCK = "stuck"  # it can't be read now either
+    STOPPED = "stopped"
+
+
+class Retry(Base):
+    """Who had a dead letter tried again, and when. what: job, update or receipt; row_id: its id there."""
+
+    __tablename__ = "retry"
+    __table_args__ = (
+        Index(
+            "uq_retry_once",
+            "what",
+            "row_id",
+            unique=True,
+            postgresql_where=text("state = 'waiting' or what = 'job' and state <> 'stopped'"),
+        ),
+        Index("ix_retry_batch_id", "batch_id", "id"),
+    )
+
+    id: Mapped[int] = _key()
+    seller_id: Mapped[int] = _seller()
+    batch_id: Mapped[int | None] = mapped_column(ForeignKey("retry_batch.id"))
+    what: Mapped[str]
+    row_id: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default=RetryState.WAITING)
+    asked_by: Mapped[str]
+    asked_at: Mapped[datetime] = _now()
+    ended_at: Mapped[datetime | None]
 
 
 # The engine room, outside row-level security: no seller's data lives here ----------------------------------------
@@ -670,7 +712,10 @@ class Timer(Base):
 
 
 class SecurityEvent(Base):
-    """Something that should not happen: a wrong secret, a forged notice, an amount that differs."""
+    """Something that should not happen: a wrong secret, a forged notice, an amount that differs.
+
+    origin: the sender's address. tally: what more of the same in the same minute is counted to, in `repeats`.
+    """
 
     __tablename__ = "security_event"
 
@@ -680,6 +725,32 @@ class SecurityEvent(Base):
     detail: Mapped[dict[str, Any]]
     trace_id: Mapped[str]
     at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    origin: Mapped[str] = mapped_column(server_default="")
+    tally: Mapped[str | None] = mapped_column(unique=True)
+    repeats: Mapped[int] = mapped_column(server_default="0")
+    last_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JobError(Base):
+    """Why a job of the engine failed for good; it goes when the job does."""
+
+    __tablename__ = "job_error"
+
+    job_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    error: Mapped[str]
+
+
+class RetryBatch(Base):
+    """A set of dead letters that an operator has tried again, slice by slice, until done or stopped."""
+
+    __tablename__ = "retry_batch"
+
+    id: Mapped[int] = _key()
+    asked_by: Mapped[str]
+    wanted: Mapped[dict[str, Any]]
+    size: Mapped[int]
+    asked_at: Mapped[datetime] = _now()
+    stopped_at: Mapped[datetime | None]
 
 
 class ProviderKey(Base):
@@ -694,5 +765,6 @@ class ProviderKey(Base):
 
 OUTSIDE_RLS = frozenset(
     {"user", "role", "roles_users", "membership", "door", "timer", "security_event", "provider_key"}
+    | {"job_error", "retry_batch"}
 )
 ROW_SECURED = tuple(table.name for table in Base.metadata.sorted_tables if table.name not in OUTSIDE_RLS)

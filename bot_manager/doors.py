@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bot_manager import log
 from bot_manager.app import vault
 from bot_manager.vault import fingerprint
-from models import Door, DoorKind, SecurityEvent, db
+from models import Door, DoorKind, db
 
 # Entering is one round trip: the row is found and the transaction acts for its seller from then on.
 _ENTER = text(
@@ -60,8 +60,3 @@ def telegram_secret(public_id: str) -> str:
 
 def remove(kind: DoorKind, key: str) -> None:
     db.session.execute(text("delete from door where kind = :kind and key = :key"), {"kind": kind, "key": key})
-
-
-def report(kind: str, seller_id: int | None = None, **detail: Any) -> None:
-    """Writes down something that should not happen, for the operator."""
-    db.session.add(SecurityEvent(kind=kind, seller_id=seller_id, detail=detail, trace_id=log.trace_id.get()))

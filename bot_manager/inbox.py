@@ -17,6 +17,7 @@ from models import Inbox, InboxState, db
 
 PURPOSE = "inbox.body"
 MOST_ATTEMPTS = 5
+UNREADABLE = "unreadable:"  # how the event_key of what could not be read begins
 
 _PUT = insert(Inbox).on_conflict_do_nothing().returning(Inbox.id)
 # Our own events carry no update_id and come first: they are facts already, a tap is still a wish.
@@ -54,6 +55,16 @@ class Entry:
     trace_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeadEntry:
+    """An event that was given up. raw: as it came, where it could not be read."""
+
+    id: int
+    chat: Chat
+    trace_id: str
+    raw: bytes | None
+
+
 def put(chat: Chat, event_key: str, body: dict[str, Any], update_id: int | None = None, trace: str = "") -> bool:
     """Keeps the event and has the conversation go on; False when it is here already. The caller commits."""
     trace = trace or log.trace_id.get() or log.new_trace_id()
@@ -62,14 +73,22 @@ def put(chat: Chat, event_key: str, body: dict[str, Any], update_id: int | None 
     where = {"seller_id": chat.seller_id, "bot_id": chat.bot_id, "channel": chat.channel, "chat_id": chat.chat_id}
     if db.session.execute(_PUT, {**where, **values, "body_sealed": sealed}).first() is None:
         return False
+    _have_handled(chat, trace)
+    return True
+
+
+def _have_handled(chat: Chat, trace: str) -> None:
     args = {"bot": chat.bot_id, "channel": chat.channel, "chat": chat.chat_id}
     enqueue(Job(Name.CONVERSE, chat.seller_id, trace, args, lock=chat.lock))
-    return True
 
 
 def keep_unreadable(seller_id: int, bot_id: int, channel: str, raw: bytes, trace: str) -> None:
     """Keeps what could not be read as a dead event, so that nothing acknowledged is forgotten."""
-    values = {"event_key": f"unreadable:{hashlib.sha256(raw).hexdigest()}", "state": InboxState.DEAD, "trace_id": trace}
+    values = {
+        "event_key": f"{UNREADABLE}{hashlib.sha256(raw).hexdigest()}",
+        "state": InboxState.DEAD,
+        "trace_id": trace,
+    }
     sealed = vault().seal_json({"raw": raw.decode("latin-1")}, PURPOSE, seller_id)
     where = {"seller_id": seller_id, "bot_id": bot_id, "channel": channel, "chat_id": "", "body_sealed": sealed}
     db.session.execute(_PUT, {**where, **values})
@@ -95,3 +114,29 @@ def failed(entry: Entry, error: str) -> bool:
         return False
     db.session.execute(update(Inbox).where(Inbox.id == entry.id).values(state=InboxState.DEAD))
     return True
+
+
+def dead_entry(row_id: int) -> DeadEntry | None:
+    """The event that was given up, locked; None when there is none with that id."""
+    row = db.session.scalar(select(Inbox).where(Inbox.id == row_id, Inbox.state == InboxState.DEAD).with_for_update())
+    if row is None:
+        return None
+    chat = Chat(row.seller_id, row.bot_id, row.channel, row.chat_id)
+    return DeadEntry(row.id, chat, row.trace_id, _raw(row) if row.event_key.startswith(UNREADABLE) else None)
+
+
+def _raw(row: Inbox) -> bytes:
+    kept: str = vault().open_json(row.body_sealed, PURPOSE, row.seller_id)["raw"]
+    return kept.encode("latin-1")
+
+
+def revive(dead: DeadEntry) -> None:
+    """Has it handled again, after what came into the chat since then has been."""
+    anew = {"state": InboxState.NEW, "attempts": 0, "last_error": None}
+    db.session.execute(update(Inbox).where(Inbox.id == dead.id).values(**anew))
+    _have_handled(dead.chat, dead.trace_id)
+
+
+def bury(dead: DeadEntry) -> None:
+    """It lives on in an event of its own."""
+    db.session.execute(update(Inbox).where(Inbox.id == dead.id).values(state=InboxState.DONE, done_at=func.now()))

@@ -19,15 +19,16 @@ seller_id: ContextVar[int | None] = ContextVar("seller_id", default=None)
 _QUIET = ("procrastinate", "apscheduler", "urllib3", "aiohttp.access", "alembic", "asyncio", "telegram")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-# What may stand in a text that we did not write ourselves: addresses with tokens, headers, personal data.
+# What may stand in a text that we did not write ourselves: addresses with tokens, headers, personal data. Whatever can
+# begin anywhere has a longest length, so that a hostile text costs no more than its size.
 _MASKS = (
-    (re.compile(r"/bot\d+:[\w-]+"), "/bot***"),
+    (re.compile(r"/bot\d{1,20}:[\w-]+"), "/bot***"),
     (re.compile(r"\b\d{6,12}:[\w-]{30,}"), "***"),
-    (re.compile(r"(/webhook/[\w-]+/)[^/?\s\"']+"), r"\1***"),
+    (re.compile(r"(/webhook/[\w-]{1,40}/)[^/?\s\"']+"), r"\1***"),
     (re.compile(r"([?&](?:t|token|access_token|api_token|secret|webhookSecret)=)[^&\s\"']+", re.IGNORECASE), r"\1***"),
     (re.compile(r"((?:Bearer|Basic)\s+)[\w.~+/=-]+", re.IGNORECASE), r"\1***"),
-    (re.compile(r"(postgres(?:ql)?(?:\+\w+)?://[^:/@\s]+:)[^@\s]+@"), r"\1***@"),
-    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "***@***"),
+    (re.compile(r"(postgres(?:ql)?(?:\+\w{1,20})?://[^:/@\s]{1,100}:)[^@\s]{1,200}@"), r"\1***@"),
+    (re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}"), "***@***"),
     (re.compile(r"\b\d{3}\.?\d{3}\.?\d{3}-?\d{2}\b"), "***"),
     (re.compile(r"\+\d{10,15}\b"), "+***"),
 )
@@ -38,6 +39,11 @@ def masked(text: str) -> str:
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
     return text
+
+
+def one_line(text: str) -> str:
+    """The text with what would begin a line, or steer a terminal, escaped: strangers choose some of it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def new_trace_id() -> str:
@@ -72,15 +78,16 @@ def handler(log_format: str, stream: TextIO) -> logging.Handler:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_fields(record, self), ensure_ascii=False, default=str)
+        return one_line(json.dumps(_fields(record, self), ensure_ascii=False, default=str))
 
 
 class _Console(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = _fields(record, self)
         head = f"{time.strftime('%H:%M:%S')} {fields.pop('level'):7} {fields.pop('message')}"
+        trace = "".join(f"\n    {one_line(line)}" for line in fields.pop("error", "").splitlines())
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("at", "logger") and value)
-        return f"{head}  {rest}".rstrip()
+        return one_line(f"{head}  {rest}".rstrip()) + trace
 
 
 def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 import gateways
-from bot_manager import charges, doors, sales, timeline
+from bot_manager import charges, doors, sales, security, timeline
 from bot_manager.accounts import account, note_error
 from bot_manager.app import vault
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
+from bot_manager.security import Kind
 from gateways.base import Authenticity, GatewayError, Notice, RawNotice, UnreadableNotice
 from models import Base, ChargeAttempt, DoorKind, Gateway, ReceiptState, WebhookReceipt, db
 
@@ -103,7 +104,7 @@ def accept(kind: str, secret: str, raw: RawNotice, trace: str) -> None:
     entry = doors.enter_by_secret(DoorKind.GATEWAY, secret)
     gateway = db.session.scalar(_GATEWAY, {"id": entry.object_id}) if entry else None
     if gateway is None or gateway.kind != kind:
-        doors.report("wrong_webhook_secret", gateway_kind=kind[:40])
+        security.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind=kind)
         raise NoSuchDoor(kind)
     edge = gateways.get(kind)
     authenticity = edge.verify(account(gateway), raw)
@@ -119,13 +120,13 @@ def accept(kind: str, secret: str, raw: RawNotice, trace: str) -> None:
 
 
 def _keep(gateway: Gateway, raw: RawNotice, authenticity: Authenticity, trace: str) -> tuple[Receipt, str]:
-    token = raw.query.get("t", "")
-    text = raw.body.decode("latin-1")
+    token = raw.query.get("t") or raw.query.get("", "")
+    kept = {"body": raw.body.decode("latin-1"), "query": dict(raw.query), "flaw": raw.flaw}
     values: dict[str, Any] = {
         "seller_id": gateway.seller_id,
         "gateway_id": gateway.id,
         "digest": hashlib.sha256(raw.body + b"\0" + token.encode() + authenticity.encode()).hexdigest(),
-        "body_sealed": vault().seal_json({"body": text, "query": dict(raw.query)}, PURPOSE, gateway.seller_id),
+        "body_sealed": vault().seal_json(kept, PURPOSE, gateway.seller_id),
         "headers": {name: value[:1000] for name, value in raw.headers.items() if name in KEPT_HEADERS},
         "authenticity": authenticity,
         "trace_id": trace,
@@ -137,13 +138,18 @@ def _keep(gateway: Gateway, raw: RawNotice, authenticity: Authenticity, trace: s
 
 def _flag_forged(receipt: Receipt) -> None:
     _note(receipt.id, ReceiptState.FORGED, "a assinatura do aviso falta ou não confere")
-    doors.report("forged_notice", receipt.gateway.seller_id, gateway=receipt.gateway.id, receipt=receipt.id)
+    _report(Kind.FORGED_NOTICE, receipt)
     logger.warning("a notice without its proof", extra={"gateway": receipt.gateway.id})
+
+
+def _report(kind: Kind, receipt: Receipt) -> None:
+    about = {"gateway": receipt.gateway.id, "receipt": receipt.id}
+    security.report(kind, receipt.gateway.seller_id, f"receipt {receipt.id}", **about)
 
 
 def _act(receipt: Receipt) -> None:
     try:
-        notice = gateways.get(receipt.gateway.kind).parse_notice(receipt.raw)
+        notice = _read(receipt)
     except UnreadableNotice as error:
         _note(receipt.id, ReceiptState.UNREADABLE, str(error))
         return
@@ -156,6 +162,13 @@ def _act(receipt: Receipt) -> None:
         _note(receipt.id, ReceiptState.IGNORED, "aviso do ambiente de teste do provedor")
     else:
         _act_on(receipt, notice, found)
+
+
+def _read(receipt: Receipt) -> Notice:
+    """Raises UnreadableNotice."""
+    if receipt.raw.flaw:
+        raise UnreadableNotice(receipt.raw.flaw)
+    return gateways.get(receipt.gateway.kind).parse_notice(receipt.raw)
 
 
 def _match(receipt: Receipt, notice: Notice) -> sales.Match | None:
@@ -189,7 +202,7 @@ def _refuse(receipt: Receipt, found: sales.Match, why: str) -> None:
     """Authentic is not valid: kept, shown, told to the operator, never paid."""
     _note(receipt.id, ReceiptState.MISMATCH, why, found.payment_id)
     timeline.add(found.seller_id, found.payment_id, "mismatch", receipt=receipt.id, why=why)
-    doors.report("notice_mismatch", found.seller_id, gateway=receipt.gateway.id, receipt=receipt.id)
+    _report(Kind.NOTICE_MISMATCH, receipt)
     logger.error("a notice does not fit its sale", extra={"receipt": receipt.id, "payment": found.payment_id})
 
 
@@ -231,6 +244,20 @@ def rematch(receipt: int) -> None:
     db.session.commit()
 
 
+def try_again(receipt_id: int) -> bool:
+    """Has a notice that led nowhere looked at again, by a job; False when it is no such notice. The caller commits.
+
+    A forged one stays unproven: what it says is only asked of its gateway.
+    """
+    dead = ReceiptState.UNREADABLE, ReceiptState.MISMATCH, ReceiptState.PARKED, ReceiptState.FORGED
+    parked = update(WebhookReceipt).where(WebhookReceipt.id == receipt_id, WebhookReceipt.state.in_(dead))
+    parked = parked.values(state=ReceiptState.PARKED, tries=0, last_at=func.now())
+    row = db.session.execute(parked.returning(WebhookReceipt.seller_id, WebhookReceipt.trace_id)).one_or_none()
+    if row:
+        enqueue(Job(Name.REMATCH, row.seller_id, row.trace_id, {"receipt": receipt_id}))
+    return row is not None
+
+
 def _park(receipt_id: int, receipt: Receipt) -> None:
     counted = update(WebhookReceipt).where(WebhookReceipt.id == receipt_id)
     tries = db.session.execute(
@@ -246,7 +273,7 @@ def _open(receipt_id: int) -> Receipt:
     row = db.session.get_one(WebhookReceipt, receipt_id)
     gateway = db.session.get_one(Gateway, row.gateway_id)
     kept = vault().open_json(row.body_sealed, PURPOSE, row.seller_id)
-    raw = RawNotice(kept["body"].encode("latin-1"), row.headers, kept["query"])
+    raw = RawNotice(kept["body"].encode("latin-1"), row.headers, kept["query"], kept.get("flaw", ""))
     return Receipt(row.id, gateway, raw, Authenticity(row.authenticity), row.trace_id)
 
 

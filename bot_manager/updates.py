@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, or_, update
 
-from bot_manager import inbox, log, strict_json
+from bot_manager import inbox, log, strict
 from bot_manager.channels import telegram
 from bot_manager.inbox import Chat
 from models import Base, db
@@ -30,12 +30,26 @@ class NotAnUpdate(ValueError):
     permanent = True
 
 
-def keep_pushed(seller_id: int, bot_id: int, raw: bytes) -> None:
-    """Keeps an update as it was pushed; what can't be read is kept too, since it is acknowledged all the same."""
+def keep_pushed(seller_id: int, bot_id: int, raw: bytes, *, packed: bool = False) -> None:
+    """Keeps an update as it was pushed; what can't be read is kept too, since it is acknowledged all the same.
+
+    packed: it says that it has to be unpacked, which we never do.
+    """
     try:
-        keep(seller_id, bot_id, strict_json.loads(raw))
-    except (strict_json.BadJson, NotAnUpdate):
+        if packed:
+            raise NotAnUpdate("it is packed")
+        keep(seller_id, bot_id, strict.loads(raw))
+    except (strict.Unreadable, NotAnUpdate):
         inbox.keep_unreadable(seller_id, bot_id, telegram.CHANNEL, raw, log.trace_id.get())
+
+
+def keep_readable(seller_id: int, bot_id: int, raw: bytes) -> bool:
+    """Keeps an update that could not be read before; False when it can't be read now either."""
+    try:
+        keep(seller_id, bot_id, strict.loads(raw))
+    except (strict.Unreadable, NotAnUpdate):
+        return False
+    return True
 
 
 def keep(seller_id: int, bot_id: int, body: Any) -> None:

@@ -151,14 +151,16 @@ class ChargeState:
 
 @dataclass(frozen=True, slots=True)
 class RawNotice:
-    """A notice as it came in. headers: names in lower case; query: the last value of each key.
+    """A notice as it came in. headers: names in lower case; query: {"": all of it} where it can't be read.
 
+    flaw: what makes the notice unreadable before its body is looked at, or "".
     Nothing of it is in its repr: bodies carry personal data, headers and query carry tokens.
     """
 
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     query: Mapping[str, str] = field(repr=False)
+    flaw: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,30 +7,30 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from bot_manager import strict_json
+from bot_manager import strict
 from gateways.base import UnreadableNotice
 
-MAX_NOTICE_BYTES = 256 * 1024
 _IDENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:=+-]{0,127}")
 _DIGITS = re.compile(r"[0-9]{1,12}")
 
 
 def json_notice(body: bytes) -> dict[str, Any]:
     """A notice's body as the JSON object that every provider sends. Raises UnreadableNotice."""
-    check_size(body)
     try:
-        value = strict_json.loads(body)
-    except strict_json.BadJson as why:
+        value = strict.loads(body)
+    except strict.Unreadable as why:
         raise UnreadableNotice(f"the body {why}") from None
     if not isinstance(value, dict):
         raise UnreadableNotice("the body is not a JSON object")
     return value
 
 
-def check_size(body: bytes) -> None:
-    """Raises UnreadableNotice."""
-    if len(body) > MAX_NOTICE_BYTES:
-        raise UnreadableNotice("the body is too large")
+def form_notice(body: bytes) -> dict[str, str]:
+    """A notice's body as the form that some providers send. Raises UnreadableNotice."""
+    try:
+        return strict.form(body)
+    except strict.Unreadable as why:
+        raise UnreadableNotice(f"the body {why}") from None
 
 
 def nested(value: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from flask import Flask
 import gateways
 from bot_manager.__main__ import COMMANDS
 from bot_manager.jobs.names import Name
+from bot_manager.security import Kind
 from bot_manager.settings import Settings
 from bot_manager.shop import schema
 from tracking import destinations
@@ -70,6 +71,10 @@ def test_every_route_has_its_section_and_no_other_is_there(app: Flask) -> None:
     }
 
     assert sorted(told) == sorted(routes)
+
+
+def test_every_kind_of_security_event_has_its_section_and_no_other_is_there() -> None:
+    assert re.findall(r"^### (\S+)$", text("docs/security.md"), re.MULTILINE) == list(Kind)
 
 
 def test_every_job_has_its_section_and_no_other_is_there() -> None:

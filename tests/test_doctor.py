@@ -15,8 +15,9 @@ from requests.exceptions import ConnectTimeout
 from sqlalchemy import text, update
 from sqlalchemy.engine import Engine
 
+from bot_manager import outgoing
 from bot_manager.app import act_for, create_core
-from bot_manager.ops import database_checks, doctor
+from bot_manager.ops import database_checks, doctor, probes
 from bot_manager.ops.check import Check, bad, doubtful, good, report, something_is_wrong
 from bot_manager.settings import Settings
 from bot_manager.shop.apply import apply
@@ -24,13 +25,14 @@ from bot_manager.shop.commands import main_doctor
 from bot_manager.shop.file import read
 from gateways.base import Gateway as Edge
 from gateways.base import GatewayMisconfigured, GatewayTimeout
-from models import Bot, BotState, Destination, Gateway, db
+from models import Bot, BotState, Destination, Gateway, Offer, db
 from tests.shop_cast import SHOP
 
 pytestmark = pytest.mark.usefixtures("providers")
 
 TOKEN_URL = "https://api.telegram.org/bot123456:ABC/getMe"
 HEALTH_URL = "https://bots.example.com/health"
+LINK_URL, TERMS_URL = "https://example.com/curso", "https://example.com/termos"
 
 
 @pytest.fixture
@@ -60,6 +62,8 @@ def outside() -> Iterator[responses.RequestsMock]:
     with responses.RequestsMock(assert_all_requests_are_fired=False) as outside:
         outside.get(TOKEN_URL, json={"ok": True, "result": {}})
         outside.get(HEALTH_URL, json={"status": "ok"})
+        outside.get(LINK_URL)
+        outside.get(TERMS_URL, status=302, headers={"Location": "https://example.com/outros"})
         yield outside
 
 
@@ -428,6 +432,66 @@ def test_our_own_address_is_tried(
     outside.replace(responses.GET, HEALTH_URL, **answer)
 
     assert [check.name for check in wrong(doctor.checks(settings))] == ([] if ok else ["web"])
+
+
+@pytest.mark.usefixtures("app", "worker")
+@pytest.mark.parametrize("dead", [LINK_URL, TERMS_URL])
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({"status": 404}, "não existe (404)"),
+        ({"status": 410}, "não existe (410)"),
+        ({"status": 500}, "responde com erro (500)"),
+        ({"body": ConnectTimeout()}, "não abriu (no connection)"),
+        ({"body": outgoing.UnknownName()}, "o nome do site é desconhecido"),
+        ({"body": outgoing.Forbidden("the address leads into a private network")}, "private network"),
+    ],
+)
+def test_a_dead_link_is_a_warning_with_its_fix(
+    settings: Settings, outside: responses.RequestsMock, dead: str, answer: dict[str, Any], problem: str
+) -> None:
+    seller = sells()
+    outside.replace(responses.GET, dead, **answer)
+
+    check = only(doctor.checks(settings))
+
+    assert check.warning
+    assert check.name == f"{'oferta curso' if dead == LINK_URL else 'termos de uso'} (loja nº {seller})"
+    assert dead in check.problem
+    assert problem in check.problem
+
+
+@pytest.mark.usefixtures("app", "worker")
+@pytest.mark.parametrize("status", [200, 204, 301, 401, 403, 405, 429])
+def test_a_link_that_answers_is_no_matter(settings: Settings, outside: responses.RequestsMock, status: int) -> None:
+    sells()
+    outside.replace(responses.GET, LINK_URL, status=status)
+
+    assert wrong(doctor.checks(settings)) == []
+
+
+@pytest.mark.usefixtures("app", "worker")
+def test_a_link_into_our_own_network_is_said_and_never_called(
+    settings: Settings, outside: responses.RequestsMock
+) -> None:
+    seller = sells()
+    act_for(seller)
+    db.session.execute(update(Offer).values(delivers=[{"kind": "link", "url": "https://user@127.0.0.1:8000/curso"}]))
+    db.session.commit()
+
+    check = only(doctor.checks(settings))
+
+    assert (check.warning, "não é um endereço que o cliente abra" in check.problem) == (True, True)
+
+
+@pytest.mark.usefixtures("app", "worker")
+def test_more_links_than_can_be_opened_are_said(
+    settings: Settings, outside: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sells()
+    monkeypatch.setattr(probes, "MOST_LINKS", 1)
+
+    assert "são 2 endereços, e só 1 foram abertos" in only(doctor.checks(settings)).problem
 
 
 @pytest.mark.usefixtures("app", "worker")

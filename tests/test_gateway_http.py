@@ -10,6 +10,7 @@ import ssl
 import struct
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from bot_manager import wire
 from gateways import http
 from gateways.base import (
     Account,
@@ -31,6 +33,7 @@ from gateways.base import (
 
 TOKEN = "canary-token"
 UNKNOWN = (GatewayTimeout, BadGatewayAnswer)
+HASTY = wire.Bounds(connect_s=0.2, read_s=0.2, answer_s=0.4)
 
 
 class Server:
@@ -118,8 +121,7 @@ def ask(server, method="POST", scheme="http", **kwargs):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(http, "READ_SECONDS", 0.2)
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.4)
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(HASTY))
 
 
 def test_a_request_is_sent_whole_and_its_answer_read():
@@ -176,7 +178,7 @@ def test_an_address_that_is_none_means_that_nothing_happened(base_url, monkeypat
 
 
 def test_a_connection_that_is_not_taken_in_time_means_that_nothing_happened(monkeypatch):
-    monkeypatch.setattr(http, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(replace(HASTY, answer_s=8.0)))
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         for _ in range(3):  # fill the queue, so that the next one hangs
             waiting = stack.enter_context(socket.socket())
@@ -355,26 +357,28 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sen
 
 
 def test_a_certificate_for_another_name_is_refused_before_anything_is_sent(tls, issued, monkeypatch):
-    monkeypatch.setattr(http, "_adapter", http._Adapter(str(issued / "certificate.pem")))
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(authorities=str(issued / "certificate.pem")))
     with Server(answer(), wrap=tls) as server, pytest.raises(GatewayUnreachable):
         ask(server, scheme="https")
     assert not server.requests
 
 
 def test_a_right_certificate_is_taken(tls, issued, known_here, monkeypatch):
-    monkeypatch.setattr(http, "_adapter", http._Adapter(str(issued / "certificate.pem")))
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(authorities=str(issued / "certificate.pem")))
     with Server(answer(b'{"id": "1"}'), wrap=tls) as server:
         assert ask_by_name(server) == {"id": "1"}
 
 
-def test_silence_over_tls_means_that_nobody_knows(tls, issued, known_here, hasty, monkeypatch):
-    monkeypatch.setattr(http, "_adapter", http._Adapter(str(issued / "certificate.pem")))
+def test_silence_over_tls_means_that_nobody_knows(tls, issued, known_here, monkeypatch):
+    hasty = replace(HASTY, connect_s=3.0)
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(hasty, authorities=str(issued / "certificate.pem")))
     with Server(silent, wrap=tls) as server, pytest.raises(GatewayTimeout):
         ask_by_name(server)
 
 
-def test_a_drip_over_tls_is_not_waited_for(tls, issued, known_here, hasty, monkeypatch):
-    monkeypatch.setattr(http, "_adapter", http._Adapter(str(issued / "certificate.pem")))
+def test_a_drip_over_tls_is_not_waited_for(tls, issued, known_here, monkeypatch):
+    hasty = replace(HASTY, connect_s=3.0)
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(hasty, authorities=str(issued / "certificate.pem")))
     with Server(dripping(b"HTTP/1.1 200 OK\r\nX-Slow: "), wrap=tls) as server, pytest.raises(GatewayTimeout):
         ask_by_name(server)
 
@@ -385,6 +389,6 @@ def test_a_server_that_does_not_speak_tls_means_that_nothing_happened():
 
 
 def test_a_handshake_that_hangs_means_that_nothing_happened(monkeypatch):
-    monkeypatch.setattr(http, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(replace(HASTY, answer_s=8.0)))
     with Server(silent) as server, pytest.raises(GatewayUnreachable):
         ask(server, scheme="https")

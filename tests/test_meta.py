@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from bot_manager import wire
 from tracking.destinations import get, meta
 from tracking.destinations.base import (
     Account,
@@ -414,7 +415,7 @@ def read_request(client: socket.socket) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(meta, "_adapter", wire.Adapter(wire.Bounds(read_s=0.2)))
 
 
 @pytest.mark.usefixtures("impatient")

@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, Route, expect
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from bot_manager import security
 from models import Bot, Offer, db
 from tests import panel_world
 from tests.browser import chromium
@@ -399,3 +400,60 @@ def _file(answer: Response) -> dict[str, int]:
 def _page(visit: Visit, path: str) -> int:
     """As it travels when a proxy packs it."""
     return len(gzip.compress(visit.context.request.get(path).body(), 6))
+
+
+# The operator's room ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(full: Cast, panel: World) -> None:
+    """Something of each kind that an operator looks at."""
+    with panel.acting(full.shop):
+        payment = db.session.query(panel_world.Payment).filter(panel_world.Payment.gateway_id.is_not(None)).first()
+        assert payment is not None
+        gateway = db.session.get_one(panel_world.Gateway, payment.gateway_id)
+        for state in ("mismatch", "forged", "parked", "unreadable"):
+            panel_world.notice(payment, gateway, datetime.now(UTC), state)
+        security.report(security.Kind.FORGED_NOTICE, full.shop.id, "receipt 1", gateway=gateway.id, receipt=1)
+        security.report(security.Kind.WRONG_WEBHOOK_SECRET, gateway_kind="pushinpay" * 20)
+        db.session.commit()
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_operators_room_is_clean_in_both_themes(visit: Any, full: Cast, theme: str) -> None:
+    one = visit(theme=theme)
+    page = _as_operator(one, full)
+    for what, path in {"fila": "fila", "lote": "fila/lote", "segurança": "seguranca"}.items():
+        page.goto(f"/operacao/{path}")
+        one.check(f"{what}, {theme}")
+
+
+@pytest.mark.usefixtures("stopped")
+def test_an_operator_tries_a_set_again_on_the_phone_and_stops_it(visit: Any, full: Cast) -> None:
+    one = visit(width=390)
+    page = _as_operator(one, full)
+    page.goto(f"/operacao/fila?loja={full.shop.id}")
+    page.get_by_role("link", name="Tentar de novo estas").click()
+    size = page.get_by_label("Para confirmar, escreva").get_attribute("id")
+    number = page.locator(f"label[for={size}]").inner_text().rpartition(" ")[2]
+
+    page.get_by_label("Para confirmar, escreva").fill(number)
+    page.get_by_role("main").get_by_role("button", name="Tentar de novo").click()
+    expect(page.get_by_text("Em andamento.")).to_be_visible()
+    one.check("lote")
+    page.get_by_role("button", name="Parar").click()
+
+    expect(page.get_by_text("Parado. O resto ficou na fila.")).to_be_visible()
+    one.check("lote parado")
+
+
+def _as_operator(one: Visit, full: Cast) -> Page:
+    one.page.goto("/login")
+    one.page.fill("#email", full.olga)
+    one.page.fill("#password", PASSWORD)
+    one.page.get_by_role("button", name="Entrar").click()
+    one.page.wait_for_url("**/comece")
+    one.page.get_by_role("link", name="Operação").click()
+    one.page.wait_for_url("**/operacao/fila")
+    return one.page

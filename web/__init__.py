@@ -13,6 +13,7 @@ def create_app(settings: Settings) -> Flask:
     """Every route on top of the core."""
     app = create_core(settings)
     app.before_request(requests.begin_trace)
+    app.before_request(requests.refuse_odd_bodies)
     for room in (health, intake, public, redirect, webhooks):
         app.register_blueprint(room.blueprint)
     panel.register(app)

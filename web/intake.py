@@ -6,10 +6,11 @@ import hmac
 
 from flask import Blueprint, Response, abort, request
 
-from bot_manager import doors, updates
+from bot_manager import doors, security, updates
+from bot_manager.security import Kind
 from bot_manager.vault import fingerprint
 from models import DoorKind, db
-from web.requests import small_body
+from web.requests import is_packed, small_body
 
 blueprint = Blueprint("intake", __name__)
 
@@ -20,11 +21,12 @@ SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105
 def update(public_id: str) -> Response:
     """200 once it is kept, 404 for an unknown bot or a wrong secret, 503 when it could not be kept."""
     entry = doors.enter(DoorKind.BOT, public_id)
-    sent = fingerprint(request.headers.get(SECRET_HEADER, ""))
-    if entry is None or not hmac.compare_digest(sent, entry.secret_hash or ""):
-        doors.report("wrong_telegram_secret", entry.seller_id if entry else None, known_bot=entry is not None)
+    sent = fingerprint(request.headers.get(SECRET_HEADER, "")).encode()
+    if entry is None or not hmac.compare_digest(sent, (entry.secret_hash or "").encode()):
+        seller = entry.seller_id if entry else None
+        security.report(Kind.WRONG_TELEGRAM_SECRET, seller, known_bot=entry is not None)
         db.session.commit()
         abort(404)
-    updates.keep_pushed(entry.seller_id, entry.object_id, small_body())
+    updates.keep_pushed(entry.seller_id, entry.object_id, small_body(), packed=is_packed())
     db.session.commit()
     return Response(status=200)

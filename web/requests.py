@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from flask import abort, g, request
 
-from bot_manager import log
+from bot_manager import log, security, strict
 from bot_manager.app import settings
 from web.proxies import client_ip
 
-LARGEST_NOTICE = 256 * 1024
+FORM = "application/x-www-form-urlencoded"
+TAKE_BYTES = {"intake", "webhooks", "csp"}  # these keep or read what comes by themselves
 
 
-def small_body() -> bytes:
-    """The raw body; ends the request with 413 when it is larger than any notice."""
-    if (request.content_length or 0) > LARGEST_NOTICE:
+def small_body(largest: int = strict.MAX_BYTES) -> bytes:
+    """The raw body; ends the request with 413 when it has more bytes than `largest`."""
+    if (request.content_length or 0) > largest:
         abort(413)
-    body = request.get_data(cache=False)
-    if len(body) > LARGEST_NOTICE:
+    body = request.get_data()
+    if len(body) > largest:
         abort(413)
     return body
+
+
+def is_packed() -> bool:
+    return strict.is_packed(request.headers.get("Content-Encoding"))
 
 
 def client_address() -> str:
@@ -26,8 +31,24 @@ def client_address() -> str:
     return client_ip(request.remote_addr or "", request.headers.get("X-Forwarded-For", ""), settings().trusted_proxies)
 
 
+def refuse_odd_bodies() -> None:
+    """Pages take forms and nothing else, read once, strictly, before anything looks into them. A packed one is 415."""
+    if request.blueprint in TAKE_BYTES or request.endpoint in TAKE_BYTES:
+        return
+    if is_packed():
+        abort(415)
+    body = small_body()
+    if body and request.mimetype != FORM:
+        abort(415)
+    try:
+        strict.form(body)
+    except strict.Unreadable:
+        abort(400)
+
+
 def begin_trace() -> None:
     """Threads are used again: what the last request bound must not stand in this one's logs."""
     g.trace_id = log.new_trace_id()
     log.trace_id.set(g.trace_id)
     log.seller_id.set(None)
+    security.origin.set(client_address())

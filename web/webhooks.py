@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, abort, g, request
 
-from bot_manager import notices
+from bot_manager import notices, strict
 from gateways.base import RawNotice
 from models import db
-from web.requests import small_body
+from web.requests import is_packed, small_body
 
 blueprint = Blueprint("webhooks", __name__)
 
@@ -15,10 +15,8 @@ blueprint = Blueprint("webhooks", __name__)
 @blueprint.post("/webhook/<kind>/<secret>")
 def notice(kind: str, secret: str) -> Response:
     """200 once it is kept, 404 for a wrong secret, 401 for a forged one, 413 for a large one, 503 when not kept."""
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    raw = RawNotice(small_body(), headers, request.args.to_dict())
     try:
-        notices.accept(kind, secret, raw, g.trace_id)
+        notices.accept(kind, secret, _raw(), g.trace_id)
     except notices.NoSuchDoor:
         db.session.commit()
         abort(404)
@@ -27,3 +25,14 @@ def notice(kind: str, secret: str) -> Response:
         abort(401)
     db.session.commit()
     return Response(status=200)
+
+
+def _raw() -> RawNotice:
+    """As it came; what can't be read of it is kept, and said."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    body = small_body()
+    try:
+        query = strict.form(request.query_string)
+    except strict.Unreadable as why:
+        return RawNotice(body, headers, {"": request.query_string.decode("latin-1")}, f"the address {why}")
+    return RawNotice(body, headers, query, "the body is packed" if is_packed() else "")

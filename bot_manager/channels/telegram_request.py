@@ -5,14 +5,19 @@ The library's own costs 2 to 12 CPU-ms a call as more of them are under way; thi
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiohttp
 from telegram._utils.types import ODVInput
-from telegram.error import NetworkError, TimedOut
+from telegram.error import NetworkError, TelegramError, TimedOut
 from telegram.request import BaseRequest, RequestData
+
+from bot_manager import strict
 
 CONNECT_S = 5.0
 ANSWER_S = 10.0
 CONNECTIONS = 200
+MOST_BYTES = 8 * 1024 * 1024  # a hundred updates are far below
 
 
 class NotSent(NetworkError):
@@ -43,6 +48,17 @@ class SharedRequest(BaseRequest):
     async def shutdown(self) -> None:
         pass
 
+    @staticmethod
+    def parse_json_payload(payload: bytes) -> dict[str, Any]:
+        """Raises TelegramError when it is not the object that every answer is."""
+        try:
+            answer = strict.loads(payload, MOST_BYTES)
+        except strict.Unreadable as why:
+            raise TelegramError(f"the answer {why}") from None
+        if not isinstance(answer, dict):
+            raise TelegramError("the answer is not a JSON object")
+        return answer
+
     async def do_request(  # noqa: PLR0917  (the library's signature)
         self,
         url: str,
@@ -62,11 +78,20 @@ class SharedRequest(BaseRequest):
             async with self._session.request(
                 method, url, data=_body(request_data), timeout=timeout, allow_redirects=False
             ) as answer:
-                return answer.status, await answer.read()
+                return answer.status, await _read(answer)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(f"no connection: {type(error).__name__}") from error
         except (TimeoutError, aiohttp.ClientError) as error:
             raise TimedOut(f"no answer: {type(error).__name__}") from error
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The answer's body. What is larger than any answer is cut, and then no JSON."""
+    pieces, left = [], MOST_BYTES + 1
+    while left > 0 and (piece := await answer.content.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _body(data: RequestData | None) -> aiohttp.FormData | None:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bot_manager import access, accounts, charges, connections, conversations, deliveries, messages, notices
+from bot_manager import (
+    access,
+    accounts,
+    charges,
+    connections,
+    conversations,
+    dead_letters,
+    deliveries,
+    messages,
+    notices,
+)
 from bot_manager.app import Threads
 from bot_manager.channels.panel import InPanel
 from bot_manager.channels.telegram import Telegram
@@ -43,6 +53,7 @@ def runs(on: Runtime) -> dict[Name, Run]:
         Name.REPORT_PURCHASE: _in_thread(on, purchases.report),
         Name.SEND_CONVERSION: _in_thread(on, purchases.send_meta_pixel_purchase_event),
         Name.FETCH_PUBLIC_KEYS: _in_thread(on, accounts.fetch_public_keys),
+        Name.RETRY_BATCH: _in_thread(on, dead_letters.retry_batch),
     }
 
 

@@ -30,6 +30,7 @@ class Name(StrEnum):
     SEND_CONVERSION = "send_conversion"
     CONNECT_BOT = "connect_bot"
     FETCH_PUBLIC_KEYS = "fetch_public_keys"
+    RETRY_BATCH = "retry_batch"
 
 
 LANES: dict[Name, Lane] = {
@@ -48,4 +49,5 @@ LANES: dict[Name, Lane] = {
     Name.SEND_CONVERSION: Lane.BULK,
     Name.CONNECT_BOT: Lane.BULK,
     Name.FETCH_PUBLIC_KEYS: Lane.BULK,
+    Name.RETRY_BATCH: Lane.BULK,
 }

@@ -83,6 +83,13 @@ _DEAD_LETTERS = text(
     " join procrastinate_events e on e.job_id = j.id"
     " where j.status = 'failed' and j.args ->> 'seller' = :seller group by j.id order by j.id desc limit :limit"
 )
+_NOTE_ERROR = (
+    "insert into job_error (job_id, error) values (%(job_id)s, %(error)s)"
+    " on conflict (job_id) do update set error = excluded.error"
+)
+_CLEAN_ERRORS = text(
+    "delete from job_error x where not exists (select from procrastinate_jobs j where j.id = x.job_id)"
+)
 _LAG = text(
     "select coalesce(extract(epoch from clock_timestamp() - min(at)), 0)::float from (select e.at"
     " from procrastinate_jobs j join procrastinate_events e on e.job_id = j.id and e.type = 'deferred'"
@@ -148,6 +155,7 @@ def clean_up(connection: Connection, batch: int = 5000) -> None:
     """Deletes one batch of ended jobs, and failed ones after 90 days."""
     connection.execute(_CLEAN, {"batch": batch})
     connection.execute(_CLEAN_FAILED, {"batch": batch, "days": KEEP_FAILED_DAYS})
+    connection.execute(_CLEAN_ERRORS)
 
 
 def dead_letters(seller_id: int, limit: int = 100) -> list[DeadLetter]:
@@ -164,11 +172,16 @@ def a_worker_breathes() -> bool:
     return bool(db.session.execute(_ALIVE, {"limit": DEAD_AFTER_S * 2}).scalar_one())
 
 
+# Why each job of this process that is about to fail for good does so, from the decision to its being written down.
+_failing: dict[int | None, str] = {}
+
+
 class _Patience(procrastinate.BaseRetryStrategy):
     """1, 2, 4 … 60 s with jitter, or the error's own `wait_seconds`; one that is permanent is not tried again."""
 
     def get_retry_decision(self, *, exception: BaseException, job: EngineJob) -> procrastinate.RetryDecision | None:
         if getattr(exception, "permanent", False) or job.attempts + 1 >= MOST_ATTEMPTS:
+            _failing[job.id] = log.masked(f"{type(exception).__name__}: {exception}")[:300].replace("\0", "")
             return None
         usual = min(60.0, 2.0**job.attempts) * random.uniform(0.75, 1.25)
         seconds = float(getattr(exception, "wait_seconds", usual))
@@ -206,8 +219,10 @@ class _Manager(JobManager):
     async def update_heartbeat(self, *args: Any, **options: Any) -> None:
         await _stubbornly(partial(super().update_heartbeat, *args, **options))
 
-    async def finish_job(self, *args: Any, **options: Any) -> None:
-        await _stubbornly(partial(super().finish_job, *args, **options))
+    async def finish_job(self, job: EngineJob, *args: Any, **options: Any) -> None:
+        if (error := _failing.pop(job.id, None)) and job.id:
+            await _stubbornly(partial(self.connector.execute_query_async, _NOTE_ERROR, job_id=job.id, error=error))
+        await _stubbornly(partial(super().finish_job, job, *args, **options))
 
     async def retry_job(self, *args: Any, **options: Any) -> None:
         await _stubbornly(partial(super().retry_job, *args, **options))

@@ -27,7 +27,7 @@ FREE_BYTES = 1_000_000_000
 
 
 def checks(settings: Settings, *, offline: bool = False) -> list[Check]:
-    """Called in an app context. offline: asks neither gateways nor Telegram nor our own address."""
+    """Called in an app context. offline: asks neither gateways nor Telegram, our own address or the sellers' links."""
     found = [_overridden(settings), _keys(settings), _address(settings), _disk(settings.data_dir), _zones()]
     try:
         return found + _stored(settings, offline)

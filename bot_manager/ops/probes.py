@@ -1,4 +1,7 @@
-"""Asking the outside, without making anything there: are the tokens and credentials accepted, is our address ours?"""
+"""Asking the outside, without making anything there.
+
+Are the tokens and credentials accepted, is our address ours, do the links open that buyers are sent?
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,22 @@ import requests
 from sqlalchemy import select
 
 import gateways
+from bot_manager import outgoing
 from bot_manager.accounts import account
 from bot_manager.app import look_across_sellers
-from bot_manager.ops.check import Check, bad, good
+from bot_manager.ops.check import Check, bad, doubtful, good
 from bot_manager.settings import Settings
 from bot_manager.shop.stored import held_token
 from bot_manager.vault import CannotOpen
+from bot_manager.wire import WireError
 from gateways.base import Account, GatewayError, GatewayMisconfigured, GatewayRefused
-from models import Bot, Gateway, db
+from models import Bot, Gateway, Offer, Seller, db
 
 AT_ONCE = 8
+MOST_LINKS = 200
 TIMEOUT_S = (3.0, 5.0)  # to connect, and between two pieces of the answer
 
+_MEND_LINK = "Troque o endereço no arquivo da loja, e aplique-o de novo."
 _NETWORK = "Confira a rede desta máquina e tente de novo; com --offline o doctor não pergunta a ninguém."
 
 
@@ -38,6 +45,7 @@ def questions(settings: Settings) -> tuple[list[Check], list[Question]]:
     """Opens what there is to ask with, across sellers: what does not open, and what to ask."""
     look_across_sellers()
     prepared = [*_gateways(), *_bots(settings.telegram_api_url), Question("web", partial(_ask_ourselves, settings))]
+    prepared += _links()
     closed = [one for one in prepared if isinstance(one, Check)]
     return closed, [one for one in prepared if isinstance(one, Question)]
 
@@ -70,6 +78,41 @@ def _bots(telegram_api_url: str) -> Iterator[Check | Question]:
             yield Question(name, partial(_ask_telegram, f"{telegram_api_url}/bot{held_token(bot)}/getMe"))
         except CannotOpen:
             yield _closed(name)
+
+
+def _links() -> Iterator[Check | Question]:
+    """The addresses that buyers are sent to, each once, with the first shop that gave it."""
+    given: dict[str, str] = {}
+    sold = select(Offer).where(Offer.archived_at.is_(None)).order_by(Offer.id)
+    for offer in db.session.scalars(sold):
+        for item in offer.delivers:
+            given.setdefault(str(item.get("url") or ""), f"oferta {offer.key} (loja nº {offer.seller_id})")
+    for seller in db.session.scalars(select(Seller).where(Seller.terms_url.is_not(None)).order_by(Seller.id)):
+        given.setdefault(seller.terms_url or "", f"termos de uso (loja nº {seller.id})")
+    given.pop("", None)
+    addresses = sorted(given)
+    if len(addresses) > MOST_LINKS:
+        problem = f"são {len(addresses)} endereços, e só {MOST_LINKS} foram abertos"
+        yield doubtful("links entregues", problem, "Confira os outros à mão.")
+    for url in addresses[:MOST_LINKS]:
+        yield Question(given[url], partial(_ask_link, url))
+
+
+def _ask_link(url: str, name: str) -> Check:
+    shown = url[:80]
+    try:
+        status = outgoing.status_of(url)
+    except outgoing.UnknownName:
+        return doubtful(name, f"{shown} não existe: o nome do site é desconhecido", _MEND_LINK)
+    except outgoing.Forbidden as why:
+        return doubtful(name, f"{shown} não é um endereço que o cliente abra ({why})", _MEND_LINK)
+    except WireError as why:
+        return doubtful(name, f"{shown} não abriu ({why})", "Abra-o no navegador; se não abrir, troque o endereço.")
+    if status in (404, 410):
+        return doubtful(name, f"{shown} responde que a página não existe ({status})", _MEND_LINK)
+    if status >= 500:
+        return doubtful(name, f"{shown} responde com erro ({status})", "Abra-o no navegador daqui a pouco.")
+    return good(name)
 
 
 def _closed(name: str) -> Check:

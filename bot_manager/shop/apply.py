@@ -20,6 +20,7 @@ from bot_manager.shop.conflicts import conflicts
 from bot_manager.shop.file import BadShop, BotEntry, DestinationEntry, GatewayEntry, LinkEntry, OfferEntry, Shop
 from bot_manager.shop.stored import held_access_token, held_credentials, held_token, seller_with, stored
 from bot_manager.vault import fingerprint, new_secret
+from gateways.fields import same_secret
 from models import Bot, BotOffer, BotState, Destination, DoorKind, Gateway, Link, Offer, Seller, db
 from tracking.purchases import resume
 
@@ -161,7 +162,7 @@ def _let_go(bot: Bot, entry: BotEntry | None) -> None:
     if entry is None:
         _archive([bot])
         bot.state, bot.token_hash = BotState.ARCHIVED, None
-    elif entry.token and fingerprint(entry.token) != bot.token_hash:
+    elif entry.token and not same_secret(fingerprint(entry.token), bot.token_hash or ""):
         bot.token_hash = None
 
 
@@ -264,7 +265,7 @@ def _write_destinations(
 def _write_destination(entry: DestinationEntry, destination: Destination) -> Destination:
     _set(destination, entry, "pixel_id", "test_event_code")
     goes_on, destination.archived_at = destination.archived_at is not None, None
-    if entry.access_token and entry.access_token != _held(destination):
+    if entry.access_token and not same_secret(entry.access_token, _held(destination) or ""):
         sealed = vault().seal(entry.access_token, "destination.access_token", destination.seller_id)
         goes_on, destination.access_token_sealed = True, sealed
     db.session.add(destination)

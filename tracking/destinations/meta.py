@@ -9,15 +9,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, SSLError
 
+from bot_manager import strict, wire
 from tracking import normalize
 from tracking.destinations.base import (
     Account,
@@ -40,8 +38,7 @@ from tracking.identifiers import read_facebook_id
 META_VERSION = "v26.0"  # of 2026-07-29
 META_VERSION_EXPIRES = date(2028, 7, 29)  # at the earliest: two years are promised, the day was not yet told
 
-CONNECT_SECONDS = 3.0
-READ_SECONDS = 5.0
+MAX_ANSWER_BYTES = 1024 * 1024
 
 _THROTTLED = {4, 17, 32, 613, *range(80000, 80015)}
 _TEMPORARY = {341, 368, 5000, 21009}  # 21009: data set not ready, comes as a 400; 368: blocked for a while, policy
@@ -65,9 +62,7 @@ _INNER_NETWORKS = [
     )
 ]
 
-# One pool and no session: cookies of one seller's calls must not go along with another's, and neither proxies nor
-# `.netrc`, which would replace our Authorization, are read from the environment.
-_adapter = HTTPAdapter(pool_maxsize=20)
+_adapter = wire.Adapter()
 
 
 class Meta(Destination):
@@ -102,8 +97,7 @@ class Meta(Destination):
         body: dict[str, Any] = {"data": [self.build(event) for event in events]}
         if account.test_code:
             body["test_event_code"] = account.test_code
-        response = _post(_request(account, body))
-        answer = _json_object(response)
+        response, answer = _post(_request(account, body))
         if not 200 <= response.status_code < 300:
             raise _error(response, answer)
         if answer.get("events_received") != len(events):
@@ -188,39 +182,33 @@ def _request(account: Account, body: Mapping[str, Any]) -> requests.PreparedRequ
     if not re.fullmatch("[!-~]+", token):
         raise DestinationMisconfigured("the access token is missing or has characters that can't be sent")
     url = f"{account.base_url}/{META_VERSION}/{pixel_id}/events"
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "User-Agent": "bot-manager"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     try:
-        return requests.Request("POST", url, headers=headers, data=json.dumps(body).encode()).prepare()
-    except requests.RequestException:
-        raise DestinationUnreachable("the address is not one that can be called") from None
+        return wire.prepared("POST", url, headers, data=json.dumps(body).encode())
+    except wire.NoAddress as error:
+        raise DestinationUnreachable(str(error)) from None
 
 
-def _post(request: requests.PreparedRequest) -> requests.Response:
-    """One call, no redirects, its answer read whole. Exceptions are not chained: they quote what is not for the log."""
+def _post(request: requests.PreparedRequest) -> tuple[requests.Response, dict[str, Any]]:
+    """One call, and its answer read whole; an answer that is no JSON object says nothing."""
     try:
-        response = _adapter.send(request, timeout=(CONNECT_SECONDS, READ_SECONDS))
-        _ = response.content
-        return response
-    except requests.RequestException as error:
-        if _never_connected(error):
-            raise DestinationUnreachable("no connection") from None
-        raise Ambiguous(f"no answer ({type(error).__name__})") from None
-
-
-def _never_connected(error: requests.RequestException) -> bool:
-    """Whether it is certain that no byte of the request was sent; a TLS error is, if it is about the certificate."""
-    cause = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", None)
-    if isinstance(reason, SSLError):
-        return any(isinstance(arg, ssl.SSLCertVerificationError) for arg in reason.args)
-    before = requests.ConnectTimeout | requests.exceptions.InvalidURL
-    return isinstance(error, before) or isinstance(reason, ConnectTimeoutError)
-
-
-def _json_object(response: requests.Response) -> dict[str, Any]:
+        response = _adapter.exchange(request)
+    except (wire.NoAddress, wire.NotSent) as error:
+        raise DestinationUnreachable(str(error)) from None
+    except wire.NoAnswer as error:
+        raise Ambiguous(str(error)) from None
     try:
-        answer = response.json()
-    except (ValueError, RecursionError):
+        return response, _json_object(wire.body(response, MAX_ANSWER_BYTES))
+    except wire.WireError as error:
+        raise Ambiguous(str(error)) from None
+    finally:
+        response.close()
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        answer = strict.loads(body, MAX_ANSWER_BYTES)
+    except strict.Unreadable:
         return {}
     return answer if isinstance(answer, dict) else {}
 

@@ -31,6 +31,7 @@ TEXTS = {
     404: Text("Não encontramos esta página", "O endereço pode ter mudado, ou ela pertence a outra loja."),
     405: Text("Isto não se abre por aqui", "Volte para o início e siga pelo menu."),
     413: Text("O envio é grande demais", "Mande um arquivo ou um texto menor."),
+    415: Text("Não entendemos este envio", "Recarregue a página e preencha de novo. Nada foi alterado."),
     429: Text("Muitas tentativas seguidas", "Espere um minuto e tente de novo."),
     500: Text(
         "Algo falhou do nosso lado",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
+from bot_manager import strict
 from bot_manager.app import settings
+from web.requests import small_body
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ def _guard(response: Response) -> Response:
 
 def report() -> tuple[str, int]:
     """A browser tells what the policy stopped; each kind is logged once, since anybody may call this."""
-    body = request.get_data() if (request.content_length or 0) <= MAX_REPORT else b""
-    kind = _kind(body)
+    kind = _kind(small_body(MAX_REPORT))
     if kind and kind not in _told and len(_told) < _MOST_KINDS:
         _told.add(kind)
         logger.warning("the content policy stopped something", extra={"directive": kind[0], "blocked": kind[1]})
@@ -54,9 +54,9 @@ def report() -> tuple[str, int]:
 
 def _kind(body: bytes) -> tuple[str, str] | None:
     try:
-        told: Any = json.loads(body)["csp-report"]
+        told: Any = strict.loads(body, MAX_REPORT)["csp-report"]
         blocked = urlsplit(str(told.get("blocked-uri", "")))
         directive = str(told.get("effective-directive") or told.get("violated-directive"))
+        return directive[:60], f"{blocked.scheme}:{blocked.hostname or ''}"[:120]
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return directive[:60], f"{blocked.scheme}:{blocked.hostname or ''}"[:120]

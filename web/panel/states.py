@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from models import BotState, ConversionState, DeliveryState, PaymentStatus, ReceiptState
+from bot_manager.jobs.names import Name
+from bot_manager.security import Kind
+from models import BotState, ConversionState, DeliveryState, PaymentStatus, ReceiptState, RetryState
 
 
 class Word(NamedTuple):
@@ -74,6 +76,47 @@ CONVERSION: Mapping[str, Word] = {
     ConversionState.PAUSED: Word("Medição do anúncio parada", "bad"),
     ConversionState.EXPIRED: Word("Tarde demais para contar ao anúncio", "quiet"),
     ConversionState.DEAD: Word("O anúncio recusou a compra", "bad"),
+}
+
+SECURITY: Mapping[str, Word] = {
+    Kind.WRONG_WEBHOOK_SECRET: Word("Aviso com segredo errado", "warn"),
+    Kind.WRONG_TELEGRAM_SECRET: Word("Telegram sem o segredo do bot", "warn"),
+    Kind.FORGED_NOTICE: Word("Aviso falso", "bad"),
+    Kind.NOTICE_MISMATCH: Word("Aviso que não confere com a venda", "bad"),
+}
+
+# What came to a stop: a job by its name, an update or a notice by the state of its row.
+LETTER: Mapping[str, Word] = {
+    Name.CONVERSE: Word("Conversa não andou", "bad"),
+    Name.SEND: Word("Mensagens não saíram", "bad"),
+    Name.ANSWER_TAP: Word("Toque sem resposta", "quiet"),
+    Name.CHARGE: Word("PIX não gerado", "bad"),
+    Name.LOOK: Word("Consulta de PIX parada", "warn"),
+    Name.CONFIRM: Word("Pagamento não conferido", "bad"),
+    Name.REMATCH: Word("Aviso não reencontrado", "warn"),
+    Name.DELIVER: Word("Entrega parada", "bad"),
+    Name.ADMIT: Word("Pedido de entrada parado", "warn"),
+    Name.END_ACCESS: Word("Acesso vencido não foi tirado", "bad"),
+    Name.TAKE_ACCESS_BACK: Word("Acesso devolvido não foi tirado", "bad"),
+    Name.REPORT_PURCHASE: Word("Compra não preparada para o anúncio", "warn"),
+    Name.SEND_CONVERSION: Word("Compra não contada ao anúncio", "warn"),
+    Name.CONNECT_BOT: Word("Bot não conectou", "warn"),
+    Name.FETCH_PUBLIC_KEYS: Word("Chaves do gateway não vieram", "warn"),
+    Name.RETRY_BATCH: Word("Lote parado", "warn"),
+    "update_failed": Word("Mensagem que falhou", "bad"),
+    "update_unreadable": Word("Mensagem ilegível", "warn"),
+    ReceiptState.UNREADABLE: Word("Aviso ilegível", "warn"),
+    ReceiptState.MISMATCH: Word("Aviso não confere com a venda", "bad"),
+    ReceiptState.PARKED: Word("Aviso sem venda conhecida", "warn"),
+    ReceiptState.FORGED: Word("Aviso sem prova", "bad"),
+}
+
+RETRY: Mapping[str, str] = {
+    RetryState.WAITING: "Na espera",
+    RetryState.DONE: "Tentadas de novo",
+    RetryState.MOOT: "Não precisavam mais",
+    RetryState.STUCK: "Ainda ilegíveis",
+    RetryState.STOPPED: "Paradas",
 }
 
 

@@ -1,0 +1,211 @@
+"""One HTTP exchange with another company's server, bounded in time and size, and how surely nothing came of a failure.
+
+`requests` follows no redirect here, unpacks nothing, and reads neither proxies nor `.netrc` from the environment,
+because the adapter is used without a session. Each exchange opens its own connection: an idle one may have been closed
+by the other side, and then a POST fails in a way that can't be told from one that took effect.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPResponse
+from typing import Any
+
+import requests
+import requests.utils
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+
+AUTHORITIES = requests.utils.DEFAULT_CA_BUNDLE_PATH
+_PIECE_BYTES = 256 * 1024
+
+Dial = Callable[[str, int, float], socket.socket]
+
+# Its warnings quote whole addresses.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+class WireError(Exception):
+    """The exchange failed; the message quotes neither the address nor what was sent."""
+
+    permanent = False
+
+
+class NoAddress(WireError):
+    """The address is not one that can be called: nothing was sent."""
+
+    permanent = True
+
+
+class NotSent(WireError):
+    """No connection came about: nothing was sent."""
+
+
+class NoAnswer(WireError):
+    """It may have been sent; no whole answer came in time."""
+
+
+class TooLarge(WireError):
+    """The answer is larger than it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Seconds to connect, between two pieces of the answer, and for the whole answer; bytes of its body."""
+
+    connect_s: float = 3.0
+    read_s: float = 5.0
+    answer_s: float = 8.0
+    body_bytes: int = 1024 * 1024
+
+
+def prepared(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    query: Mapping[str, str] | None = None,
+    json: Any = None,
+    data: bytes | None = None,
+) -> requests.PreparedRequest:
+    """The request as it goes out; it asks for an answer that is not packed. Raises NoAddress."""
+    fixed = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "bot-manager"}
+    try:
+        made = requests.Request(method, url, headers={**fixed, **headers}, params=query, json=json, data=data)
+        return made.prepare()
+    except (requests.RequestException, UnicodeError):
+        raise NoAddress("the address is not one that can be called") from None
+
+
+def body(response: requests.Response, limit: int) -> bytes:
+    """The answer's body as it came. Raises TooLarge, NoAnswer."""
+    found = b""
+    try:
+        while piece := response.raw.read(_PIECE_BYTES, decode_content=False):
+            found += piece
+            if len(found) > limit:
+                raise TooLarge("the answer is too large")
+    except (HTTPError, OSError):
+        raise NoAnswer("the answer broke off") from None
+    return found
+
+
+class Adapter(HTTPAdapter):
+    """TLS is checked against one context made once: requests reads its authorities anew, 16 CPU-ms a connection.
+
+    dial: opens the socket, given host, port and seconds; without one, any address that the host has is taken. What it
+    raises of WireError comes out as it is.
+    """
+
+    def __init__(self, bounds: Bounds = Bounds(), authorities: str = AUTHORITIES, dial: Dial | None = None) -> None:
+        self.bounds = bounds
+        self._dial = dial
+        self._tls = ssl.create_default_context(cafile=authorities)
+        super().__init__(pool_maxsize=100)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **kwargs)
+        pools = {"http": _Pool, "https": _TlsPool}
+        made = {scheme: partial(pool, bounds=self.bounds, dial=self._dial) for scheme, pool in pools.items()}
+        self.poolmanager.pool_classes_by_scheme = made
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing to add: the context demands a certificate, and the host's name in it."""
+
+    def exchange(self, request: requests.PreparedRequest) -> requests.Response:
+        """Up to the answer's headers; to be closed. Raises NoAddress, NotSent, NoAnswer.
+
+        Exceptions are not chained: their texts hold addresses, and those may hold tokens.
+        """
+        try:
+            return self.send(request, stream=True, timeout=(self.bounds.connect_s, self.bounds.read_s))
+        except requests.ConnectionError as error:
+            if _never_connected(error):
+                raise NotSent("no connection") from None
+            raise NoAnswer("the connection broke before an answer came") from None
+        except requests.RequestException as error:
+            if isinstance(error, ValueError):  # InvalidURL, InvalidSchema, InvalidHeader …: found before sending
+                raise NoAddress("the address is not one that can be called") from None
+            raise NoAnswer("no answer in time") from None
+        except HTTPError:
+            raise NoAnswer("the answer broke off") from None
+
+
+def _never_connected(error: requests.ConnectionError) -> bool:
+    cause = error.args[0] if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(getattr(cause, "reason", None), ConnectTimeoutError)
+
+
+class _Bounded(io.RawIOBase):
+    """A socket's stream that ends at a fixed time, however slowly the other side drips."""
+
+    def __init__(self, sock: socket.socket, stream: io.RawIOBase, bounds: Bounds) -> None:
+        self._sock = sock
+        self._stream = stream
+        self._piece_s = bounds.read_s
+        self._ends = time.monotonic() + bounds.answer_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(min(self._piece_s, left))
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, bounds: Bounds, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Bounded(sock, self.fp.detach(), bounds))
+
+
+class _Connection(HTTPConnection):
+    """Whatever goes wrong before the request is on its way is told as NewConnectionError, TLS included."""
+
+    def __init__(self, *args: Any, bounds: Bounds, dial: Dial | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.response_class = partial(_Answer, bounds=bounds)  # type: ignore[assignment]
+        self._dial, self._patience = dial, bounds.connect_s
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (OSError, HTTPError) as error:
+            raise NewConnectionError(self, type(error).__name__) from None
+
+    def _new_conn(self) -> socket.socket:
+        if self._dial is None:
+            return super()._new_conn()
+        return self._dial(self._dns_host, self.port, self._patience)
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    kind = _Connection
+
+    def __init__(self, *args: Any, bounds: Bounds, dial: Dial | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ConnectionCls = partial(self.kind, bounds=bounds, dial=dial)  # type: ignore[assignment]
+
+
+class _TlsPool(_Pool, HTTPSConnectionPool):
+    kind = _TlsConnection
