@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import logging
+import queue
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import Any
 
 import requests
 import requests.utils
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -60,7 +63,8 @@ class TooLarge(WireError):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Seconds to connect, between two pieces of the answer, and for the whole answer; bytes of its body."""
+    """Seconds to connect (the name's look-up and the TLS handshake included), between two pieces of the answer, and for
+    the whole exchange; bytes of the answer's body."""
 
     connect_s: float = 3.0
     read_s: float = 5.0
@@ -121,13 +125,16 @@ class Adapter(HTTPAdapter):
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing to add: the context demands a certificate, and the host's name in it."""
 
-    def exchange(self, request: requests.PreparedRequest) -> requests.Response:
+    def exchange(self, request: requests.PreparedRequest, seconds: float | None = None) -> requests.Response:
         """Up to the answer's headers; to be closed. Raises NoAddress, NotSent, NoAnswer.
 
+        seconds: for the whole exchange, to the body's last byte, instead of the bounds' own.
         Exceptions are not chained: their texts hold addresses, and those may hold tokens.
         """
+        whole = self.bounds.answer_s if seconds is None else seconds
+        timeout: Any = urllib3.Timeout(connect=min(self.bounds.connect_s, whole), total=whole)
         try:
-            return self.send(request, stream=True, timeout=(self.bounds.connect_s, self.bounds.read_s))
+            return self.send(request, stream=True, timeout=timeout)
         except requests.ConnectionError as error:
             if _never_connected(error):
                 raise NotSent("no connection") from None
@@ -146,13 +153,16 @@ def _never_connected(error: requests.ConnectionError) -> bool:
 
 
 class _Bounded(io.RawIOBase):
-    """A socket's stream that ends at a fixed time, however slowly the other side drips."""
+    """A socket's stream that ends at a fixed time, however slowly the other side drips.
+
+    Before it asks for the answer, urllib3 sets the socket's timeout to what is left of the whole.
+    """
 
     def __init__(self, sock: socket.socket, stream: io.RawIOBase, bounds: Bounds) -> None:
         self._sock = sock
         self._stream = stream
         self._piece_s = bounds.read_s
-        self._ends = time.monotonic() + bounds.answer_s
+        self._ends = time.monotonic() + (sock.gettimeout() or bounds.answer_s)
 
     def readable(self) -> bool:
         return True
@@ -181,7 +191,7 @@ class _Connection(HTTPConnection):
     def __init__(self, *args: Any, bounds: Bounds, dial: Dial | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.response_class = partial(_Answer, bounds=bounds)  # type: ignore[assignment]
-        self._dial, self._patience = dial, bounds.connect_s
+        self._dial, self._patience = dial or _dial_any, bounds.connect_s
 
     def connect(self) -> None:
         try:
@@ -190,9 +200,55 @@ class _Connection(HTTPConnection):
             raise NewConnectionError(self, type(error).__name__) from None
 
     def _new_conn(self) -> socket.socket:
-        if self._dial is None:
-            return super()._new_conn()
-        return self._dial(self._dns_host, self.port, self._patience)
+        return self._dial(self._dns_host, self.port, self.timeout or self._patience)
+
+
+def _dial_any(host: str, port: int, seconds: float) -> socket.socket:
+    """A connection to any of the host's addresses; urllib3's own would give each of them the whole time anew."""
+    ends = time.monotonic() + seconds
+    found = _looked_up(host, port, seconds)
+    failed = OSError("no address")
+    for rest, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.settimeout(_left(ends) / rest)
+            made.connect(address)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.settimeout(_left(ends))  # what a TLS handshake may take
+        except OSError as error:
+            failed = error
+            made.close()
+        else:
+            return made
+    raise failed
+
+
+def _left(ends: float) -> float:
+    if (left := ends - time.monotonic()) <= 0:
+        raise TimeoutError
+    return left
+
+
+def _looked_up(host: str, port: int, seconds: float) -> list[Any]:
+    """The host's addresses. The system's resolver takes no limit, so a thread waits for it, and we for the thread."""
+    answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+        except UnicodeError:
+            answers.put(OSError("no name"))
+        except OSError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        found = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(found, OSError):
+        raise found
+    return found
 
 
 class _TlsConnection(_Connection, HTTPSConnection):

@@ -15,8 +15,9 @@ Errors, and who catches them::
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -96,11 +97,14 @@ class Account:
     base_url: the production address, or what the operator's `<KIND>_API_URL` says.
     credentials: {name: value}, as declared by `Gateway.credentials`.
     public_keys: PEM texts of the provider that a job has fetched; empty until then.
+    deadline: when whatever is asked of it has to be answered, by `time.monotonic`; None for each call's own limit.
+        It travels with the account so that no provider can forget it, and so that two calls share one.
     """
 
     base_url: str
     credentials: Mapping[str, str] = field(repr=False)
     public_keys: tuple[str, ...] = ()
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +212,15 @@ class Gateway:
         """The provider's id in the one form that is stored and compared."""
         return provider_id
 
-    def create_charge(self, account: Account, request: ChargeRequest) -> Charge:
-        """Makes a PIX charge and checks the code that came back. Raises GatewayError."""
+    def create_charge(self, account: Account, request: ChargeRequest, seconds: float | None = None) -> Charge:
+        """Makes a PIX charge and checks the code that came back. Raises GatewayError.
+
+        seconds: how long it may take, whatever the provider does.
+        """
         if request.amount_cents < self.minimum_cents:
             raise GatewayRefused(f"{self.label} takes no less than {self.minimum_cents} cents")
+        if seconds is not None:
+            account = replace(account, deadline=time.monotonic() + seconds)
         charge = self.make_charge(account, request)
         _check_code(charge.pix_code, request.amount_cents)
         return charge

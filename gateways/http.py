@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from gateways.base import (
     GatewayUnreachable,
 )
 
+# Silence is no reason to give up before the time is over: who is slow may still answer.
+BOUNDS = wire.Bounds(read_s=60.0, answer_s=8.0)
 MAX_ANSWER_BYTES = 1024 * 1024
 _SHOWN = 200  # characters of a provider's own message that we pass on
 _TRY_LATER = {408, 429, 503}
@@ -58,7 +61,7 @@ def send(
     path: below `account.base_url`, its parts already quoted.
     """
     request = _prepared(method, account.base_url.rstrip("/") + path, headers or {}, query, json)
-    response = _exchange(request)
+    response = _exchange(request, _seconds(account))
     try:
         if not 200 <= response.status_code < 300:
             raise _error(method, response, account)
@@ -78,9 +81,18 @@ def _prepared(
         raise GatewayUnreachable(str(error)) from None
 
 
-def _exchange(request: requests.PreparedRequest) -> requests.Response:
+def _seconds(account: Account) -> float | None:
+    if account.deadline is None:
+        return None
+    left = account.deadline - time.monotonic()
+    if left <= 0:
+        raise GatewayUnreachable("no time was left to ask")
+    return left
+
+
+def _exchange(request: requests.PreparedRequest, seconds: float | None) -> requests.Response:
     try:
-        return _adapter.exchange(request)
+        return _adapter.exchange(request, seconds)
     except (wire.NoAddress, wire.NotSent) as error:
         raise GatewayUnreachable(str(error)) from None
     except wire.NoAnswer as error:
@@ -154,4 +166,4 @@ def _masked(words: str, account: Account) -> str:
     return _SECRETIVE.sub("***", words)
 
 
-_adapter = wire.Adapter()
+_adapter = wire.Adapter(BOUNDS)

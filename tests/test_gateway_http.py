@@ -306,6 +306,72 @@ def test_a_long_refusal_is_shortened_and_quickly():
     assert len(str(caught.value)) < 250
 
 
+# A deadline
+
+
+def in_seconds(server, seconds, scheme="http"):
+    account = Account(f"{scheme}://{server.address}", {}, deadline=time.monotonic() + seconds)
+    started = time.monotonic()
+    try:
+        return http.ask(account, "POST", "/charge")
+    finally:
+        assert time.monotonic() - started < seconds + 2
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [silent, dripping(b"H"), dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")],
+    ids=["silent", "dripping headers", "dripping body"],
+)
+def test_a_deadline_holds_for_the_whole_call(behave):
+    with Server(behave) as server, pytest.raises(GatewayTimeout):
+        in_seconds(server, 0.3)
+
+
+def test_a_deadline_may_be_longer_than_a_calls_own_limit(monkeypatch):
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(replace(http.BOUNDS, answer_s=0.3)))
+
+    def slow(server, sock):
+        server.ended.wait(0.6)
+        answer(b'{"id": "1"}')(server, sock)
+
+    with Server(slow) as server:
+        assert in_seconds(server, 5) == {"id": "1"}
+
+
+def test_two_calls_share_one_deadline():
+    with Server(answer()) as server:
+        account = Account(f"http://{server.address}", {}, deadline=time.monotonic() - 0.1)
+        with pytest.raises(GatewayUnreachable, match="no time"):
+            http.ask(account, "POST", "/charge")
+    assert not server.requests
+
+
+def test_a_name_that_nobody_answers_for_is_not_waited_for(monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: never.wait(30))
+    account = Account("http://gateway.test", {}, deadline=time.monotonic() + 0.2)
+    started = time.monotonic()
+    with pytest.raises(GatewayUnreachable):
+        http.ask(account, "POST", "/")
+    never.set()
+    assert time.monotonic() - started < 3
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        server = stack.enter_context(Server(answer(b'{"id": "1"}')))
+        found = [full.getsockname(), server._socket.getsockname()]
+        infos = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in found]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: infos)
+        account = Account("http://gateway.test", {}, deadline=time.monotonic() + 1)
+        assert http.ask(account, "POST", "/") == {"id": "1"}
+
+
 # TLS
 
 
