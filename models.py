@@ -75,7 +75,7 @@ def _seller() -> Mapped[int]:
 
 
 class Seller(Base):
-    """A tenant: who sells. turn: how many charges the selector has placed, for the round robin."""
+    """A tenant: who sells. turn: how many charges were placed before `Turn` counted them."""
 
     __tablename__ = "seller"
 
@@ -232,6 +232,7 @@ class Gateway(Base):
 
     webhook_secret_sealed: the secret in its notices' address, which `get_webhook_url` shows again.
     own: made by us for test sales; the shop file neither lists nor archives it.
+    failures to probe_until: its circuit breaker, as `gateways.breaker.Breaker` tells it.
     """
 
     __tablename__ = "gateway"
@@ -255,6 +256,11 @@ class Gateway(Base):
     last_charge_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(server_default="0")
+    failed_at: Mapped[datetime | None]
+    openings: Mapped[int] = mapped_column(server_default="0")
+    open_until: Mapped[datetime | None]
+    probe_until: Mapped[datetime | None]
     archived_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
 
@@ -464,6 +470,40 @@ class ChargeAttempt(Base):
     started_at: Mapped[datetime] = _now()
     ended_at: Mapped[datetime | None]
     paid_at: Mapped[datetime | None]
+
+
+class Turn(Base):
+    """How many first places were given out among gateways that share them. among: their ids and weights.
+
+    One count for each set, so that shares come out exactly whatever other sales (tests, small amounts) come between.
+    """
+
+    __tablename__ = "turn"
+
+    seller_id: Mapped[int] = mapped_column(ForeignKey("seller.id"), primary_key=True)
+    among: Mapped[str] = mapped_column(primary_key=True)
+    taken: Mapped[int]
+
+
+class Decision(Base):
+    """Whom one run of a charge meant to ask, and why. Never changed: what a sale would have done is replayed from it.
+
+    turn: whose turn it was, counted from 0, in rounds of `round` turns; a run after a crash keeps its sale's.
+    candidates: every account of the shop that could be meant, [{"gateway", "priority", "weight", "verdict"}] and,
+    when its breaker is not closed, {"failures", "open_until"}; verdict is a `bot_manager.decisions.Verdict`.
+    asks: the ids of those to ask, in order.
+    """
+
+    __tablename__ = "decision"
+
+    id: Mapped[int] = _key()
+    seller_id: Mapped[int] = _seller()
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payment.id"), index=True)
+    turn: Mapped[int]
+    round: Mapped[int]
+    candidates: Mapped[list[dict[str, Any]]]
+    asks: Mapped[list[int]]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
 class PaymentEvent(Base):

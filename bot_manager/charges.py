@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import case, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 import gateways
-from bot_manager import inbox, sales, timeline
+from bot_manager import breakers, decisions, inbox, sales, timeline
 from bot_manager.accounts import account, note_error
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import settings
+from bot_manager.decisions import Choice, Verdict
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
+from bot_manager.vault import CannotOpen
 from gateways.base import (
     Account,
+    BadGatewayAnswer,
     Charge,
     ChargeRequest,
     ChargeState,
@@ -31,12 +36,14 @@ from gateways.base import (
     GatewayRefused,
     GatewayUnreachable,
 )
-from gateways.selector import Candidate, order
-from models import AttemptState, Bot, ChargeAttempt, Gateway, Payment, PaymentStatus, Seller, db
+from gateways.selector import patience
+from models import AttemptState, Bot, ChargeAttempt, Gateway, Payment, PaymentStatus, db
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 10.0
+PATIENCE_S = 10.0  # what a customer waits for a code in all
+LEAST_TRY_S = 1.0  # with less left nobody else is asked
+PROBE_S = 2.5  # what a gateway gets that may still be down, when there are others
 CLAIM = timedelta(seconds=15)  # longer than PATIENCE_S: a claim that old belongs to the dead
 FIRST_LOOK_S = {True: 120.0, False: 20.0}  # whether notices can reach us
 LONGEST_LOOK_S = 900.0
@@ -61,34 +68,44 @@ class Busy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One attempt, ready to be made outside of any transaction."""
+    """One attempt, ready to be made outside of any transaction. account: None when its credentials do not open."""
 
     attempt_id: int
     gateway_id: int
     kind: str
-    account: Account
+    account: Account | None
     request: ChargeRequest
+    probe: bool = False
 
 
 # Charge -----------------------------------------------------------------------------------------------------------
 
 
 def charge(payment: int) -> None:
-    """Makes the PIX code of a new payment at the first gateway that will, within the customer's patience."""
-    if not _claim(payment):
-        return
+    """Makes the PIX code of a new payment at the first gateway that will, within the customer's patience.
+
+    Each try gets a share of what is left of it, so that one that hangs leaves the next a fair try.
+    """
     deadline = time.monotonic() + PATIENCE_S
-    for attempt in _tries(payment):
-        if _try(payment, attempt) or time.monotonic() > deadline:
+    chosen = _start(payment)
+    if chosen is None:
+        return
+    waiting = deque(chosen)
+    while waiting and (left := deadline - time.monotonic()) >= LEAST_TRY_S:
+        choice = waiting.popleft()
+        attempt = _begin(payment, choice)
+        if attempt is None:  # another sale probes it just now: asked again only if nobody else will
+            waiting.append(replace(choice, verdict=Verdict.PAUSED))
+        elif _try(payment, attempt, _seconds(left, attempt.probe, waiting)):
             break
     _give_up_unless_shown(payment)
 
 
-def _claim(payment_id: int) -> bool:
-    """Takes the payment for this run; False when it needs no code any more. Raises Busy."""
+def _start(payment_id: int) -> list[Choice] | None:
+    """Takes the payment for this run and decides whom to ask; None when it needs no code any more. Raises Busy."""
     payment = db.session.get(Payment, payment_id, with_for_update=True)
     if payment is None or payment.status != PaymentStatus.NEW:
-        return False
+        return None
     if payment.claimed_at and (rest := payment.claimed_at + CLAIM - datetime.now(UTC)) > timedelta(0):
         raise Busy(f"{payment.payment_id} is being charged", rest.total_seconds())
     payment.claimed_at = datetime.now(UTC)
@@ -96,85 +113,111 @@ def _claim(payment_id: int) -> bool:
     # without any risk of the customer paying both; a notice for it still settles.
     left = ChargeAttempt.payment_id == payment_id, ChargeAttempt.state == AttemptState.SENDING
     db.session.execute(update(ChargeAttempt).where(*left).values(state=AttemptState.UNKNOWN))
+    chosen = decisions.decide(payment)
     db.session.commit()
-    return True
+    return chosen
 
 
-def _tries(payment_id: int) -> Iterator[Try]:
-    for gateway_id in _candidates(payment_id):
-        yield _begin(payment_id, gateway_id)
+def _seconds(left: float, probe: bool, waiting: Collection[Choice]) -> float:
+    """Those that are left alone want one try together: they must not make a good one look slow."""
+    others = sum(not choice.paused for choice in waiting) + any(choice.paused for choice in waiting)
+    seconds = min(left, max(LEAST_TRY_S, patience(left, others)))
+    return min(seconds, PROBE_S) if probe and waiting else seconds
 
 
-def _candidates(payment_id: int) -> list[int]:
-    """The gateway accounts to ask, in order. Test sales are the sandbox's, real ones are never."""
+def _begin(payment_id: int, choice: Choice) -> Try | None:
+    """None when the gateway is being probed by another sale."""
+    probe = choice.verdict is Verdict.DUE
+    if probe and not breakers.take_probe(choice.gateway_id):
+        db.session.rollback()
+        return None
     payment = db.session.get_one(Payment, payment_id)
-    turn = db.session.execute(
-        update(Seller).where(Seller.id == payment.seller_id).values(turn=Seller.turn + 1).returning(Seller.turn)
-    ).scalar_one()
-    found = db.session.scalars(select(Gateway).where(Gateway.active, Gateway.archived_at.is_(None)))
-    fitting = [g for g in found if gateways.get(g.kind).test_only == payment.test]
-    chosen = order([Candidate(g.id, g.priority, g.weight) for g in fitting], turn - 1)
-    db.session.commit()
-    return [candidate.id for candidate in chosen]
-
-
-def _begin(payment_id: int, gateway_id: int) -> Try:
-    payment = db.session.get_one(Payment, payment_id)
-    gateway = db.session.get_one(Gateway, gateway_id)
+    gateway = db.session.get_one(Gateway, choice.gateway_id)
     bot = db.session.get_one(Bot, payment.bot_id)
     attempt = ChargeAttempt(seller_id=payment.seller_id, payment_id=payment.id, gateway_id=gateway.id)
     db.session.add(attempt)
-    gateway.last_charge_at = datetime.now(UTC)
     db.session.flush()
+    known, url = _opened(gateway)
     request = ChargeRequest(
         payment_id=payment.payment_id,
         reference=payment.webhook_token,
         amount_cents=payment.amount_cents,
         description=payment.offer_name,
-        notice_url=f"{get_webhook_url(gateway)}?t={payment.webhook_token}",
+        notice_url=f"{url}?t={payment.webhook_token}",
         expires_in=bot.pix_minutes * 60,
     )
-    ready = Try(attempt.id, gateway.id, gateway.kind, account(gateway), request)
+    ready = Try(attempt.id, gateway.id, gateway.kind, known, request, probe)
     db.session.commit()
     return ready
 
 
-def _try(payment_id: int, attempt: Try) -> bool:
+def _try(payment_id: int, attempt: Try, seconds: float) -> bool:
     """True when there is nothing more to try: a code was made, or the payment needs none any more."""
     try:
-        made = gateways.get(attempt.kind).create_charge(attempt.account, attempt.request)
+        made = _ask_for_charge(attempt, seconds)
+        _keep_charge(payment_id, attempt, made)
     except GatewayError as error:
-        _keep_refusal(payment_id, attempt, error)
+        _keep_failure(payment_id, attempt, error)
         return False
-    _keep_charge(payment_id, attempt, made)
     return True
 
 
-def _keep_refusal(payment_id: int, attempt: Try, error: GatewayError) -> None:
+def _opened(gateway: Gateway) -> tuple[Account | None, str]:
+    """The account and where its notices go."""
+    try:
+        return account(gateway), get_webhook_url(gateway)
+    except CannotOpen:
+        return None, ""
+
+
+def _ask_for_charge(attempt: Try, seconds: float) -> Charge:
+    if attempt.account is None:
+        raise GatewayMisconfigured("its credentials do not open with the keys of this installation")
+    try:
+        return gateways.get(attempt.kind).create_charge(attempt.account, attempt.request, seconds)
+    except GatewayError:
+        raise
+    except Exception:  # a bug in one provider's file costs that provider the sale, not the seller
+        logger.exception("a gateway's file broke", extra={"gateway": attempt.gateway_id})
+        raise BadGatewayAnswer("the answer could not be read") from None
+
+
+# What is written after a try takes its rows in the order in which a notice does: gateway, payment, attempt.
+
+
+def _keep_failure(payment_id: int, attempt: Try, error: GatewayError) -> None:
     state = _ATTEMPT_STATE.get(type(error), AttemptState.UNKNOWN)
-    row = db.session.get_one(ChargeAttempt, attempt.attempt_id)
-    if row.state == AttemptState.SENDING:  # else its notice has overtaken the answer
-        row.state, row.error, row.ended_at = state, str(error)[:300], datetime.now(UTC)
-    note_error(attempt.gateway_id, str(error))
-    timeline.add(row.seller_id, payment_id, "gateway_failed", gateway=attempt.gateway_id, state=state, error=str(error))
+    breakers.failed(attempt.gateway_id, error, probe=attempt.probe)
+    payment = db.session.get_one(Payment, payment_id)
+    data = {"gateway": attempt.gateway_id, "state": state, "error": str(error)}
+    timeline.add(payment.seller_id, payment_id, "gateway_failed", **data)
+    _end_attempt(attempt, state, error=str(error)[:300])
     db.session.commit()
     logger.warning("a gateway made no charge", extra={"gateway": attempt.gateway_id, "state": state})
 
 
 def _keep_charge(payment_id: int, attempt: Try, made: Charge) -> None:
-    row = db.session.get_one(ChargeAttempt, attempt.attempt_id)
-    row.provider_id, row.ended_at = made.provider_id, datetime.now(UTC)
-    if row.state == AttemptState.SENDING:
-        row.state = AttemptState.MADE
-    note_error(attempt.gateway_id, None)
-    db.session.flush()
+    """Raises BadGatewayAnswer, with nothing written, when the charge is another sale's."""
+    breakers.succeeded(attempt.gateway_id)
     expires_at = datetime.now(UTC) + timedelta(seconds=attempt.request.expires_in)
     if sales.show(payment_id, attempt.gateway_id, made.pix_code, expires_at):
         payment = db.session.get_one(Payment, payment_id)
         timeline.add(payment.seller_id, payment.id, "charged", gateway=attempt.gateway_id)
         _tell_chat(payment, "pix_ready", f"{attempt.attempt_id}")
         _look_later(payment, FIRST_LOOK_S[settings().public_url is not None])
+    try:
+        _end_attempt(attempt, AttemptState.MADE, provider_id=made.provider_id)
+    except IntegrityError:  # one id of one account is one charge's
+        db.session.rollback()
+        raise BadGatewayAnswer("the charge it answered with is another sale's") from None
     db.session.commit()
+
+
+def _end_attempt(attempt: Try, state: AttemptState, **values: str) -> None:
+    """Its notice may have overtaken the answer: then the state stays as it is."""
+    row = update(ChargeAttempt).where(ChargeAttempt.id == attempt.attempt_id)
+    became = case((ChargeAttempt.state == AttemptState.SENDING, state), else_=ChargeAttempt.state)
+    db.session.execute(row.values(state=became, ended_at=func.now(), **values))
 
 
 def _give_up_unless_shown(payment_id: int) -> None:

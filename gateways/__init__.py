@@ -8,7 +8,7 @@ from functools import cache
 
 from gateways.base import Gateway
 
-_NOT_PROVIDERS = {"base", "brcode", "fields", "http", "selector"}
+_NOT_PROVIDERS = {"base", "breaker", "brcode", "fields", "http", "selector"}
 
 
 @cache

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import requests
+from sqlalchemy import select
 
-from bot_manager import connections, doors, sellers
+from bot_manager import charges, connections, doors, sales, sellers
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import vault
 from bot_manager.jobs.queue import enqueue
 from bot_manager.vault import fingerprint, new_secret
-from models import Bot, BotOffer, Destination, DoorKind, Gateway, Link, Offer, db
+from models import Bot, BotOffer, Customer, Destination, DoorKind, Gateway, Link, Offer, db
 from tests.line import Line
 from tests.world.telegram.people import Person
 
@@ -52,6 +53,38 @@ class Shop:
         person.tap(self.token, person.button(self.token, "Curso Completo"))
         self.line.work()
         return self.payments()[-1]
+
+    def add_gateway(self, kind: str, name: str, priority: int = 1, weight: int = 1) -> int:
+        """One more account, which the fake knows."""
+        with self.line.seller(self.seller_id):
+            gateway_id = _add_gateway(
+                self.line, self.seller_id, kind, priority, next(_numbers), name=name, weight=weight
+            )
+            db.session.commit()
+        self.gateways[name] = gateway_id
+        return gateway_id
+
+    def open_sales(self, many: int, price_cents: int = 4990, *, test: bool = False) -> list[int]:
+        """New payments, each of a customer of its own, that wait to be charged."""
+        with self.line.seller(self.seller_id):
+            bot = db.session.get_one(Bot, self.bot_id)
+            offer = db.session.scalars(select(Offer)).first()
+            opened = []
+            for number in (next(_numbers) for _ in range(many)):
+                customer = Customer(seller_id=self.seller_id, bot_id=bot.id, channel="telegram", chat_id=f"9{number}")
+                customer.external_id = new_secret()
+                db.session.add(customer)
+                db.session.flush()
+                payment = sales.open_sale(bot, customer, offer, "t")
+                payment.amount_cents, payment.test = price_cents, test
+                opened.append(payment.id)
+            db.session.commit()
+        return opened
+
+    def charge(self, payment_id: int) -> None:
+        """What the job does, here and now."""
+        with self.line.seller(self.seller_id):
+            charges.charge(payment_id)
 
     def payments(self) -> list[dict]:
         return self.line.rows("select * from payment where seller_id = :id order by id", id=self.seller_id)
@@ -96,12 +129,14 @@ def _add_offer(bot: Bot, delivers: list[dict]) -> None:
     db.session.add(BotOffer(bot_id=bot.id, offer_id=offer.id, seller_id=bot.seller_id, position=1))
 
 
-def _add_gateway(line: Line, seller_id: int, kind: str, priority: int, number: int) -> int:
+def _add_gateway(
+    line: Line, seller_id: int, kind: str, priority: int, number: int, *, name: str = "", weight: int = 1
+) -> int:
     secret = f"{kind}-token-{number}"
     fake = getattr(line.world, kind)
     fake.add_account(secret)
     credentials = {"pushinpay": {"token": secret}, "woovi": {"app_id": secret}}[kind]
-    gateway = Gateway(seller_id=seller_id, name=kind, kind=kind, priority=priority)
+    gateway = Gateway(seller_id=seller_id, name=name or kind, kind=kind, priority=priority, weight=weight)
     sellers.add_gateway(gateway, credentials)
     if kind == "woovi":
         fake.set_webhook(secret, get_webhook_url(gateway))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -242,6 +243,41 @@ def test_new_credentials_forget_the_old_ones_error() -> None:
     assert row(Gateway, name="principal").last_error == "401"
     done(SHOP.replace("segredo-1", "novo"))
     assert row(Gateway, name="principal").last_error is None
+
+
+def open_breaker(name: str) -> None:
+    gateway = row(Gateway, name=name)
+    gateway.failures, gateway.openings, gateway.open_until = 5, 3, datetime.now(UTC) + timedelta(hours=1)
+    db.session.commit()
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (SHOP, SHOP.replace("segredo-1", "segredo-9")),
+        (SHOP.replace("weight: 3, active: true", "weight: 3, active: false"), SHOP),
+        (without("principal"), SHOP),
+    ],
+    ids=["new credentials", "switched on", "back from the archive"],
+)
+def test_an_account_that_the_seller_touched_is_asked_again_at_once(first: str, then: str) -> None:
+    done()
+    done(first)
+    open_breaker("principal")
+
+    done(then)
+
+    gateway = row(Gateway, name="principal")
+    assert (gateway.failures, gateway.openings, gateway.open_until) == (0, 0, None)
+
+
+def test_applying_the_same_file_again_leaves_a_breaker_as_it_is() -> None:
+    done()
+    open_breaker("principal")
+
+    done()
+
+    assert row(Gateway, name="principal").open_until is not None
 
 
 def test_new_access_token_lets_a_paused_destination_go_on() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateways.selector import MAX_WEIGHT, Candidate, order
+from gateways.selector import MAX_WEIGHT, Candidate, first_tier, order, patience, turns
 
 many = settings(max_examples=150, deadline=None, database=None)
 
@@ -20,7 +22,7 @@ def shops(draw, least=0):
     return [Candidate(i, draw(st.integers(0, 3)), draw(weights), draw(st.booleans())) for i in ids]
 
 
-turns = st.integers(0, 10**9)
+turns_taken = st.integers(0, 10**9)
 
 
 def firsts(candidates, turn_numbers):
@@ -67,28 +69,28 @@ def test_a_weight_has_limits(weight):
 
 
 @many
-@given(shops(), turns)
+@given(shops(), turns_taken)
 def test_every_active_candidate_is_there_once_and_no_other(candidates, turn):
     found = order(candidates, turn)
     assert sorted(c.id for c in found) == sorted(c.id for c in candidates if c.active)
 
 
 @many
-@given(shops(), turns)
+@given(shops(), turns_taken)
 def test_priorities_are_never_mixed(candidates, turn):
     found = [c.priority for c in order(candidates, turn)]
     assert found == sorted(found)
 
 
 @many
-@given(shops(), turns, st.randoms(use_true_random=False))
+@given(shops(), turns_taken, st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_matter(candidates, turn, random):
     shuffled = random.sample(candidates, len(candidates))
     assert order(shuffled, turn) == order(candidates, turn)
 
 
 @many
-@given(shops(least=1), turns)
+@given(shops(least=1), turns_taken)
 def test_any_round_gives_each_its_exact_share(candidates, start):
     active = [c for c in candidates if c.active]
     for priority in {c.priority for c in active}:
@@ -99,7 +101,7 @@ def test_any_round_gives_each_its_exact_share(candidates, start):
 
 
 @many
-@given(shops(least=1), turns, st.integers(1, 50))
+@given(shops(least=1), turns_taken, st.integers(1, 50))
 def test_at_no_time_is_anyone_far_from_its_share(candidates, start, length):
     tier = [Candidate(c.id, 1, c.weight) for c in candidates]
     if not tier:
@@ -108,3 +110,44 @@ def test_at_no_time_is_anyone_far_from_its_share(candidates, start, length):
     total = sum(c.weight for c in tier)
     for c in tier:
         assert abs(led[c.id] - length * c.weight / total) < len(tier)
+
+
+def test_fifty_gateways_of_any_weight_get_their_exact_shares():
+    random = Random(50)
+    fifty = [Candidate(i, 1, random.randint(1, 40)) for i in range(50)]
+    start = random.randint(0, 10**9)
+
+    led = Counter(firsts(fifty, range(start, start + turns(fifty))))
+
+    assert turns(fifty) == sum(c.weight for c in fifty)
+    assert led == {c.id: c.weight for c in fifty}
+
+
+def test_the_longest_round_is_entered_and_not_walked_through():
+    heavy = [Candidate(i, 1, MAX_WEIGHT - i) for i in range(50)]
+    started = process_time()
+    for turn in range(0, 10**9, 10**7):
+        order(heavy, turn)
+    assert process_time() - started < 2  # walking through one takes a second for each
+
+
+@many
+@given(shops(), turns_taken)
+def test_the_first_tier_is_who_may_come_first(candidates, turn):
+    found, tier = order(candidates, turn), first_tier(candidates)
+    assert {c.id for c in found[: len(tier)]} == {c.id for c in tier}
+    assert bool(found) == bool(tier)
+
+
+@many
+@given(shops(least=1), turns_taken)
+def test_after_a_whole_round_all_is_as_before(candidates, turn):
+    tier = first_tier(candidates)
+    assert order(tier, turn) == order(tier, turn + turns(tier))
+
+
+@given(st.floats(0.1, 10), st.integers(0, 50))
+def test_a_try_leaves_the_next_two_as_much_as_it_takes(left, others):
+    mine = patience(left, others)
+    assert mine * min(3, 1 + others) <= left + 1e-9
+    assert mine >= left / 3

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, text
 
-from bot_manager import addresses, doors, sellers
+from bot_manager import addresses, breakers, doors, sellers
 from bot_manager.app import act_for, look_across_sellers, vault
 from bot_manager.connections import connect_job
 from bot_manager.jobs.queue import enqueue
@@ -106,6 +106,8 @@ def _write_gateway(entry: GatewayEntry, gateway: Gateway | None, seller_id: int)
         _set(gateway, entry, "name", "kind", "priority", "weight", "active")
         sellers.add_gateway(gateway, _merged({}, entry.credentials))
     elif not gateway.own:  # our sandbox, named in a file, is only told of
+        if gateway.archived_at or gateway.active != entry.active:
+            breakers.reset(gateway)
         _set(gateway, entry, "priority", "weight", "active")
         gateway.archived_at = None
         _write_credentials(gateway, entry.credentials)
@@ -116,7 +118,7 @@ def _write_credentials(gateway: Gateway, given: Mapping[str, str]) -> None:
     held = held_credentials(gateway)
     if (merged := _merged(held, given)) != held:
         gateway.credentials_sealed = vault().seal_json(merged, "gateway.credentials", gateway.seller_id)
-        gateway.last_error = gateway.last_error_at = None
+        breakers.reset(gateway)
 
 
 def _merged(held: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
