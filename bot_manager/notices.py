@@ -220,8 +220,12 @@ def confirm(receipt: int, attempt: int, provider_id: str | None) -> None:
         answer = charges.ask(about)
     except GatewayError as error:
         note_error(about.gateway_id, str(error))
+        if error.permanent:  # until the seller or the provider mends it: asked again later, not at once
+            _park(receipt, kept, "o provedor não quis responder sobre a cobrança")
         db.session.commit()
-        raise
+        if not error.permanent:
+            raise
+        return
     _settle_answer(kept, about, answer)
     db.session.commit()
 
@@ -258,12 +262,12 @@ def try_again(receipt_id: int) -> bool:
     return row is not None
 
 
-def _park(receipt_id: int, receipt: Receipt) -> None:
+def _park(receipt_id: int, receipt: Receipt, why: str = "não corresponde a nenhuma cobrança conhecida") -> None:
     counted = update(WebhookReceipt).where(WebhookReceipt.id == receipt_id)
     tries = db.session.execute(
         counted.values(tries=WebhookReceipt.tries + 1).returning(WebhookReceipt.tries)
     ).scalar_one()
-    _note(receipt_id, ReceiptState.PARKED, "não corresponde a nenhuma cobrança conhecida")
+    _note(receipt_id, ReceiptState.PARKED, why)
     if tries <= len(TRY_AGAIN_S):
         job = _job(Name.REMATCH, receipt, {"receipt": receipt_id})
         set_timer(f"rematch:{receipt_id}", job, TRY_AGAIN_S[tries - 1])

@@ -1,10 +1,11 @@
 """What a provider's folder `tests/payloads/<kind>/` holds, and how the contract tests play it.
 
 contract.json           credentials, and for a provider with a network: reference, provider_id, amount_cents, `missing`
-                        (the status it answers for a charge that it does not know) and where its answers keep
-                        things, as dotted paths: answer.{id,code,amount,status}, notice.{id,amount,status} and, where it has
-                them, notice.{reference,currency,test} (with `test_word`, what its test environment says there);
-                notice_headers are static ones that come with each notice
+                        (the status it answers for a charge that it does not know), calls.{create,query} ("POST" and
+                        the path's beginning, below the base) and where its answers keep things, as dotted paths:
+                        answer.{id,code,amount,status}, notice.{id,amount,status} and, where it has them,
+                        notice.{reference,currency,test} (with `test_word`, what its test environment says there);
+                        notice_headers are static ones that come with each notice
 create.json             the answer to a create
 charge_<status>.json    answers to a query, named after the status that we read from them
 notice_<status>*.json   notices, likewise; notice_none_*.json say nothing of a sale's state
