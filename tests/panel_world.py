@@ -34,6 +34,7 @@ from models import (
     Click,
     Conversion,
     Customer,
+    Decision,
     Delivery,
     Destination,
     Gateway,
@@ -429,6 +430,12 @@ def fill(shop: Shop, now: datetime, a_day: int = 6) -> None:
     person.tracking_token = click.tracking_token
     star = sale(person, offers[0], banks[0], "paid", now - timedelta(minutes=6), click=click)
     notice(star, banks[0], now - timedelta(minutes=4, seconds=1))
+    banks[1].failures, banks[1].openings, banks[1].open_until = 5, 1, now + timedelta(minutes=2)
+    seen = {"priority": 1, "weight": 1}
+    tired = {"gateway": banks[1].id, **seen, "verdict": "paused", "failures": 5, "open_until": now.isoformat()}
+    order = {"turn": 0, "round": 1, "asks": [banks[0].id, banks[1].id]}
+    fit = {"gateway": banks[0].id, **seen, "verdict": "fit"}
+    add(Decision(**seller, payment_id=star.id, **order, candidates=[fit, tired], at=now - timedelta(minutes=7)))
     done = Conversion(
         **seller, destination_id=pixel.id, payment_id=star.id, event_name="Purchase", event_id="e", event_time=now
     )

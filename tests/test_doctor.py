@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -352,6 +353,24 @@ def test_paused_destination_and_a_refusing_gateway_are_said(settings: Settings) 
 
     assert (gateway.warning, "401" in gateway.problem) == (True, True)
     assert (destination.warning, "token vencido" in destination.problem) == (False, True)
+
+
+@pytest.mark.usefixtures("app", "worker")
+def test_gateways_in_pause_are_said_and_all_of_them_are_a_fault(settings: Settings) -> None:
+    seller = sells()
+    act_for(seller)
+    tired = {"failures": 5, "open_until": datetime.now(UTC), "last_error": "answered 503"}
+    one = update(Gateway).where(Gateway.name == "principal").values(**tired)
+    db.session.execute(one)
+    db.session.commit()
+    check = only(offline(settings))
+    assert (check.warning, "em pausa depois de 5 falhas seguidas (answered 503)" in check.problem) == (True, True)
+
+    act_for(seller)
+    db.session.execute(update(Gateway).where(Gateway.own.is_(False)).values(**tired))
+    db.session.commit()
+    all_of_them, *each = wrong(offline(settings))
+    assert (all_of_them.warning, "todos os gateways" in all_of_them.problem, len(each)) == (False, True, 2)
 
 
 @pytest.mark.usefixtures("app", "worker")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from bot_manager import doors, sellers
 from models import (
@@ -16,6 +16,7 @@ from models import (
     BotState,
     ChargeAttempt,
     Click,
+    Decision,
     Delivery,
     Destination,
     DoorKind,
@@ -161,6 +162,26 @@ def test_what_is_wrong_says_who_acts_next(ours: Ours) -> None:
     assert "Os avisos do banco não chegam aqui." in page
 
 
+def test_a_gateway_in_pause_says_since_what_and_until_when(ours: Ours) -> None:
+    ours.gateway.failures, ours.gateway.last_error = 5, "answered 503"
+    ours.gateway.open_until = ours.now + timedelta(minutes=2)
+    told = f"Falhou 5 vezes seguidas. Testamos de novo sozinhos, num PIX de verdade, a partir das {ours.gateway.open_until.astimezone(SAO_PAULO):%H:%M}."
+
+    assert f"PushinPay está em pausa. {told} Ele respondeu: answered 503." in ours.page()
+    assert f"Em pausa automática {told} Até lá, os outros vêm antes." in ours.page("/recebimento")
+
+    ours.gateway.open_until = ours.now - timedelta(minutes=2)
+    assert "Testamos de novo sozinhos, no próximo PIX." in ours.page("/recebimento")
+
+
+def test_an_archived_account_alarms_nobody(ours: Ours) -> None:
+    ours.gateway.last_error, ours.gateway.last_error_at = "401", ours.now
+    ours.gateway.open_until = ours.gateway.archived_at = ours.now
+
+    assert "não gerou o último PIX" not in ours.page()
+    assert "está em pausa" not in ours.page()
+
+
 def test_an_old_error_and_a_missing_address_without_an_account_alarm_nobody(ours: Ours) -> None:
     ours.gateway.active = False
     ours.gateway.last_error, ours.gateway.last_error_at = "x", ours.now - timedelta(days=3)
@@ -299,6 +320,51 @@ def test_an_attempt_that_no_event_told_of_is_in_the_story(ours: Ours) -> None:
     add(ChargeAttempt(seller_id=ours.seller_id, payment_id=payment.id, gateway_id=ours.gateway.id))
 
     assert "Pedindo o PIX ao recebimento principal" in ours.page(f"/vendas/{payment.payment_id}")
+
+
+def account(ours: Ours, name: str) -> int:
+    gateway = Gateway(seller_id=ours.seller_id, name=name, kind="pushinpay")
+    sellers.add_gateway(gateway, {})
+    return gateway.id
+
+
+def test_a_sale_says_why_it_was_charged_where_it_was(ours: Ours) -> None:
+    payment = ours.sale("pending")
+    first, second, due, left, off, small, gone = (
+        account(ours, name) for name in ("lenta", "boa", "testada", "cansada", "desligada", "cara", "antiga")
+    )
+    told = {"priority": 1, "weight": 1}
+    tired = {**told, "failures": 5, "open_until": ours.now.isoformat()}
+    decision = Decision(
+        seller_id=ours.seller_id, payment_id=payment.id, turn=6, round=4, asks=[first, due, second, left]
+    )
+    decision.candidates = [
+        {"gateway": first, **told, "verdict": "fit"},
+        {"gateway": second, **told, "verdict": "fit"},
+        {"gateway": due, **tired, "verdict": "due"},
+        {"gateway": left, **tired, "verdict": "paused"},
+        {"gateway": off, **told, "verdict": "off"},
+        {"gateway": small, **told, "verdict": "below_minimum"},
+        {"gateway": gone, **told, "verdict": "unknown"},
+    ]
+    add(decision)
+    for gateway, state in ((first, "unknown"), (second, "made")):
+        add(ChargeAttempt(seller_id=ours.seller_id, payment_id=payment.id, gateway_id=gateway, state=state))
+        db.session.commit()
+    db.session.execute(text("update decision set at = at - interval '1 second'"))
+
+    page = ours.page(f"/vendas/{payment.payment_id}")
+
+    assert "Por que este recebimento lenta 1º: era a vez dele (3 de 4). Não deu uma resposta que servisse" in page
+    assert "testada 2º: em teste depois de 5 falhas seguidas. Não foi pedido: outra venda o testava" in page
+    assert "boa 3º: na reserva, se o anterior falhar. Gerou o PIX." in page
+    assert "cansada 4º: em pausa por 5 falhas seguidas; só se nenhum outro gerar. desligada De fora: desligado." in page
+    assert "cara De fora: o valor está abaixo do mínimo dele, R$ 0,50." in page
+    assert "antiga De fora: o programa não conhece mais este provedor." in page
+
+
+def test_a_sale_that_was_not_decided_yet_says_nothing_of_why(ours: Ours) -> None:
+    assert "Por que este recebimento" not in ours.page(f"/vendas/{ours.sale('new').payment_id}")
 
 
 def test_what_a_customer_is_called_is_not_read_as_html(ours: Ours) -> None:

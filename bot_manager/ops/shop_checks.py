@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 
 import gateways
+from bot_manager import breakers
 from bot_manager.app import look_across_sellers
 from bot_manager.ops.check import Check, bad, doubtful, good
 from bot_manager.shop.rules import SANDBOX, reais
@@ -114,10 +115,17 @@ def _price(name: str, price_cents: int, minimums: dict[str, int]) -> Iterator[Ch
 
 
 def _gateways(shop: ShopView) -> Iterator[Check]:
+    real = [gateway for gateway in shop.gateways if gateway.kind != SANDBOX]
+    if real and all(breakers.is_open(gateway) for gateway in real):
+        fix = "Veja o que cada um respondeu, abaixo; cada venda ainda é tentada neles."
+        yield bad(shop.name, "todos os gateways ativos falham e estão em pausa", fix)
     for gateway in shop.gateways:
         name = f"{shop.name}, gateway {gateway.name}"
         if gateway.kind not in gateways.all_gateways():
             yield bad(name, f"este programa não conhece {gateway.kind}", "Atualize o programa, ou use outro gateway.")
+        elif breakers.is_open(gateway):
+            problem = f"em pausa depois de {gateway.failures} falhas seguidas ({gateway.last_error})"
+            yield doubtful(name, problem, "Confira a conta no painel do provedor; quando ele responder, volta sozinho.")
         elif gateway.last_error:
             fix = "Confira a conta no painel do provedor."
             yield doubtful(name, f"a última recusa foi: {gateway.last_error}", fix)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from flask import url_for
-from sqlalchemy import exists, func, select
+from sqlalchemy import and_, exists, func, or_, select
 
+from bot_manager import breakers
 from bot_manager.app import settings
 from models import Access, AccessState, Bot, BotState, Click, Destination, Gateway, Payment, PaymentStatus, db
+from web.panel.gateways import why_paused
 from web.panel.lookup import gateway_label
 
 RECENT = timedelta(days=2)
@@ -56,13 +58,20 @@ def _bots() -> Iterator[Alert]:
 
 def _gateways() -> Iterator[Alert]:
     href = url_for("shop.gateways.index")
+    recently = Gateway.last_error_at > datetime.now(UTC) - RECENT
     failing = select(Gateway).where(
-        Gateway.active, Gateway.last_error.is_not(None), Gateway.last_error_at > datetime.now(UTC) - RECENT
+        Gateway.active,
+        Gateway.archived_at.is_(None),
+        or_(Gateway.open_until.is_not(None), and_(Gateway.last_error.is_not(None), recently)),
     )
     for gateway in db.session.scalars(failing.order_by(Gateway.priority, Gateway.id)):
-        title = f"{gateway_label(gateway.kind)} não gerou o último PIX."
-        text = f"Ele respondeu: {gateway.last_error}. Confira as credenciais desta conta."
-        yield Alert("bad", "credit-card", title, text, "Ver recebimento", href)
+        name = gateway_label(gateway.kind)
+        title, text = f"{name} não gerou o último PIX.", f"Ele respondeu: {gateway.last_error}."
+        if breakers.is_open(gateway):
+            title, text = f"{name} está em pausa.", f"{why_paused(gateway)} {text if gateway.last_error else ''}"
+        yield Alert(
+            "bad", "credit-card", title, f"{text.strip()} Confira as credenciais desta conta.", "Ver recebimento", href
+        )
 
 
 def _groups() -> Iterator[Alert]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from flask import Blueprint, g, render_template
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
+from bot_manager import breakers
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import settings
 from models import Gateway, db
+from web.panel.access import here
+from web.panel.format import clock
 from web.panel.lookup import gateway_label
 from web.panel.states import Word
 
@@ -50,8 +54,18 @@ def _state(gateway: Gateway) -> tuple[Word, str]:
         ), "Nosso recebimento de mentira, para as vendas de teste. Nenhum dinheiro passa aqui."
     if not gateway.active:
         return Word("Pausado", "quiet"), "Não recebe novos PIX. Os que já foram gerados continuam valendo."
+    if breakers.is_open(gateway):
+        return Word("Em pausa automática", "bad"), f"{why_paused(gateway)} Até lá, os outros vêm antes."
     if gateway.last_error:
         return Word("Com erro", "bad"), "O último PIX não foi gerado aqui. Confira as credenciais desta conta."
     if gateway.last_charge_at is None:
         return Word("Pronto", "info"), "Ainda não gerou nenhum PIX."
     return Word("Funcionando", "ok"), "Gerando PIX normalmente."
+
+
+def why_paused(gateway: Gateway) -> str:
+    """Of an account whose breaker is open: since what, and until when."""
+    when = "no próximo PIX"
+    if gateway.open_until and gateway.open_until > datetime.now(UTC):
+        when = f"num PIX de verdade, a partir das {clock(gateway.open_until, here())}"
+    return f"Falhou {gateway.failures} vezes seguidas. Testamos de novo sozinhos, {when}."

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import ColumnElement, Row, Select, and_, select, tuple_
 
 from models import Bot, Customer, Gateway, Payment, PaymentStatus, db
-from web.panel import timeline
+from web.panel import decisions, timeline
 from web.panel.figures import today_in
 from web.panel.format import day_near
 from web.panel.lookup import account_name, name_of
@@ -90,7 +90,9 @@ def one(payment_id: str) -> ResponseReturnValue:
     if "\0" in payment_id:
         abort(404)
     row = db.session.execute(_joined().where(Payment.payment_id == payment_id)).one_or_none() or abort(404)
-    return render_template("panel/sale.html", sale=_sale(row), story=timeline.of(row.Payment, row.Customer))
+    story = timeline.of(row.Payment, row.Customer)
+    why = decisions.reasons(row.Payment, [attempt for attempt, _ in story.attempts])
+    return render_template("panel/sale.html", sale=_sale(row), story=story, why=why)
 
 
 def latest(count: int) -> list[Sale]:
