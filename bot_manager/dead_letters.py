@@ -238,10 +238,7 @@ def retry_batch(batch: int) -> None:
 
 
 def _next(batch_id: int) -> bool:
-    """Tries the next one, unless the batch was stopped: who stops it waits for the one under way, and for no other."""
-    held = select(RetryBatch.stopped_at).where(RetryBatch.id == batch_id).with_for_update(read=True)
-    if db.session.execute(held).scalar_one() is not None:
-        return False
+    """Tries the next one that still waits: who stops the batch waits for the one under way, and for no other."""
     waiting = select(Retry.id, Retry.what, Retry.row_id).where(_waiting_in(batch_id)).order_by(Retry.id).limit(1)
     row = db.session.execute(waiting.with_for_update(skip_locked=True)).one_or_none()
     if row is None:
