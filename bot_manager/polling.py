@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from sqlalchemy import select
 
-from bot_manager import log, updates
+from bot_manager import log, patience, updates
 from bot_manager.app import Threads, look_across_sellers, vault
 from bot_manager.channels.base import ChannelError
 from bot_manager.channels.telegram import Telegram
@@ -62,7 +62,7 @@ class Locks:
 
     async def _open(self) -> psycopg.AsyncConnection[tuple[bool]]:
         if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            self._connection = await psycopg.AsyncConnection.connect(patience.conninfo(self._conninfo), autocommit=True)
         return self._connection
 
 

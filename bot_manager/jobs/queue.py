@@ -28,7 +28,7 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from bot_manager import log
+from bot_manager import log, patience
 from bot_manager.jobs.names import LANES, Name
 from bot_manager.liveness import hung_up
 from models import db
@@ -269,7 +269,7 @@ class Worker:
         self._lanes = list(lanes) or None
         self._concurrency = concurrency
         connector = procrastinate.PsycopgConnector(
-            pool_factory=_pool, conninfo=conninfo, min_size=1, max_size=4, configure=_autocommit
+            pool_factory=_pool, conninfo=patience.conninfo(conninfo), min_size=1, max_size=4, configure=_autocommit
         )
         self._app = procrastinate.App(connector=connector)
         self._app.job_manager = _Manager(connector)

@@ -13,7 +13,7 @@ from bot_manager.jobs.clock import Clock
 from bot_manager.jobs.kinds import Runtime, runs
 from bot_manager.jobs.queue import Worker
 from bot_manager.polling import poll_bots
-from bot_manager.settings import Settings, engine_url
+from bot_manager.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ async def work(settings: Settings, lanes: Sequence[str] = (), bots: bool = False
     app = create_core(settings, pool_size=CONCURRENCY)
     threads = Threads(app, CONCURRENCY)
     url = settings.database_url or ""
-    clock = Clock(engine_url(url))
+    clock = Clock(url)
     clock.start()
     async with Telegram(settings.telegram_api_url) as telegram:
         worker = Worker(url, runs(Runtime(threads, telegram)), lanes, CONCURRENCY)
