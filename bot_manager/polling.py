@@ -114,8 +114,8 @@ async def _poll(threads: Threads, telegram: Telegram, bot: Polled) -> None:
         for body in found:
             # The next call's offset acknowledges it, so it is kept before that.
             with log.bound(log.new_trace_id(), bot.seller_id):
-                await threads.in_db(bot.seller_id, updates.keep, bot.seller_id, bot.bot_id, body)
-            after = max(after, int(body["update_id"]))
+                number = await threads.in_db(bot.seller_id, updates.keep_polled, bot.seller_id, bot.bot_id, body)
+            after = max(after, number)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
