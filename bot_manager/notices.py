@@ -96,9 +96,10 @@ class Receipt:
     trace: str
 
 
-def accept(kind: str, secret: str, raw: RawNotice, trace: str) -> None:
+def accept(kind: str, secret: str, raw: RawNotice, trace: str, *, later: bool = False) -> None:
     """Keeps the notice and acts on it; the caller commits, also when ForgedNotice is raised.
 
+    later: it is only kept, and a job acts on it.
     Raises NoSuchDoor (nothing kept but a security event) and ForgedNotice (kept, flagged).
     """
     entry = doors.enter_by_secret(DoorKind.GATEWAY, secret)
@@ -115,7 +116,11 @@ def accept(kind: str, secret: str, raw: RawNotice, trace: str) -> None:
     if authenticity is Authenticity.FORGED:
         _flag_forged(receipt)
         raise ForgedNotice(kind)
-    if state not in (ReceiptState.SETTLED, ReceiptState.DUPLICATE):
+    if state in (ReceiptState.SETTLED, ReceiptState.DUPLICATE):
+        return
+    if later:
+        _park(receipt.id, receipt, "o aviso ainda não pôde ser tratado")
+    else:
         _act(receipt)
 
 
@@ -258,12 +263,12 @@ def try_again(receipt_id: int) -> bool:
     return row is not None
 
 
-def _park(receipt_id: int, receipt: Receipt) -> None:
+def _park(receipt_id: int, receipt: Receipt, why: str = "não corresponde a nenhuma cobrança conhecida") -> None:
     counted = update(WebhookReceipt).where(WebhookReceipt.id == receipt_id)
     tries = db.session.execute(
         counted.values(tries=WebhookReceipt.tries + 1).returning(WebhookReceipt.tries)
     ).scalar_one()
-    _note(receipt_id, ReceiptState.PARKED, "não corresponde a nenhuma cobrança conhecida")
+    _note(receipt_id, ReceiptState.PARKED, why)
     if tries <= len(TRY_AGAIN_S):
         job = _job(Name.REMATCH, receipt, {"receipt": receipt_id})
         set_timer(f"rematch:{receipt_id}", job, TRY_AGAIN_S[tries - 1])
