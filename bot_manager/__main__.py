@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "PostgreSQL, web and worker, until Ctrl-C",
     "web": "the HTTP door alone",
     "worker": "jobs and the clock alone: worker [--bots] [money chat bulk]",
+    "alone": "the jobs that were there when workers died; a worker calls it",
     "bots": "polling of bots alone",
     "migrate": "bring the database to the newest schema",
     "apply": "make a shop be what a file says: apply FILE",

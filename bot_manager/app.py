@@ -21,7 +21,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import Pool
 
-from bot_manager import log
+from bot_manager import log, patience
 from bot_manager.liveness import hung_up
 from bot_manager.settings import Settings, engine_url
 from bot_manager.vault import Vault, open_vault
@@ -34,7 +34,11 @@ T = TypeVar("T")
 
 POOL_SIZE = 8
 
-_ACT_FOR = text("select set_config('app.seller', :seller, true), set_config('app.operator', :operator, true)")
+# The timeouts for this transaction are the server's to keep; where it can't, `patience` ends the wait on our side.
+_ACT_FOR = text(
+    "select set_config('app.seller', :seller, true), set_config('app.operator', :operator, true),"
+    f" {patience.SERVER_SIDE}"
+)
 
 
 def create_core(settings: Settings, pool_size: int = POOL_SIZE) -> Flask:
@@ -48,7 +52,7 @@ def create_core(settings: Settings, pool_size: int = POOL_SIZE) -> Flask:
             "pool_size": pool_size,
             "max_overflow": 0,
             "pool_timeout": 5,
-            "connect_args": {"connect_timeout": 5, "application_name": "bot_manager"},
+            "creator": patience.connector(settings.database_url),
         },
     )
     app.extensions["settings"] = settings

@@ -37,11 +37,25 @@ def hear(
     inbox.put(Chat(bot.seller_id, bot.id, channel, chat_id), event_key, body, update_id)
 
 
-def converse(bot: int, channel: str, chat: str) -> None:
-    """Handles all that is new in one chat. Raises what a handler raises, after counting it against the event."""
+def converse(bot: int, channel: str, chat: str, *, count_first: bool = False) -> None:
+    """Handles all that is new in one chat. Raises what a handler raises, after counting it against the event.
+
+    count_first: a try is counted before it is made, since the event may end the process that handles it.
+    """
     address = Chat(db.session.get_one(Bot, bot).seller_id, bot, channel, chat)
-    while _handle_next(address):
-        pass
+    going = True
+    while going:
+        if count_first:
+            _count_try(address)
+        going = _handle_next(address)
+
+
+def _count_try(chat: Chat) -> None:
+    _customer(chat)
+    entry = inbox.next_entry(chat)
+    if entry and inbox.failed(entry, "under way when its process ended"):
+        logger.error("an event is given up: it ends the process that handles it", extra={"inbox": entry.id})
+    db.session.commit()
 
 
 def _handle_next(chat: Chat) -> bool:

@@ -8,15 +8,15 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 
-from bot_manager import log
+from bot_manager import log, patience
 from bot_manager.app import vault
 from bot_manager.vault import fingerprint
 from models import Door, DoorKind, db
 
 # Entering is one round trip: the row is found and the transaction acts for its seller from then on.
 _ENTER = text(
-    "select seller_id, object_id, secret_hash, set_config('app.seller', seller_id::text, true) from door"
-    " where kind = :kind and key = :key and (expires_at is null or expires_at > now())"
+    f"select seller_id, object_id, secret_hash, set_config('app.seller', seller_id::text, true), {patience.SERVER_SIDE}"  # noqa: S608
+    " from door where kind = :kind and key = :key and (expires_at is null or expires_at > now())"
 )
 
 

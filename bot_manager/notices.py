@@ -96,9 +96,10 @@ class Receipt:
     trace: str
 
 
-def accept(kind: str, secret: str, raw: RawNotice, trace: str) -> None:
+def accept(kind: str, secret: str, raw: RawNotice, trace: str, *, later: bool = False) -> None:
     """Keeps the notice and acts on it; the caller commits, also when ForgedNotice is raised.
 
+    later: it is only kept, and a job acts on it.
     Raises NoSuchDoor (nothing kept but a security event) and ForgedNotice (kept, flagged).
     """
     entry = doors.enter_by_secret(DoorKind.GATEWAY, secret)
@@ -115,7 +116,11 @@ def accept(kind: str, secret: str, raw: RawNotice, trace: str) -> None:
     if authenticity is Authenticity.FORGED:
         _flag_forged(receipt)
         raise ForgedNotice(kind)
-    if state not in (ReceiptState.SETTLED, ReceiptState.DUPLICATE):
+    if state in (ReceiptState.SETTLED, ReceiptState.DUPLICATE):
+        return
+    if later:
+        _park(receipt.id, receipt, "o aviso ainda não pôde ser tratado")
+    else:
         _act(receipt)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from sqlalchemy import select
 
-from bot_manager import log, updates
+from bot_manager import log, patience, updates
 from bot_manager.app import Threads, look_across_sellers, vault
 from bot_manager.channels.base import ChannelError
 from bot_manager.channels.telegram import Telegram
@@ -62,7 +62,7 @@ class Locks:
 
     async def _open(self) -> psycopg.AsyncConnection[tuple[bool]]:
         if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            self._connection = await psycopg.AsyncConnection.connect(patience.conninfo(self._conninfo), autocommit=True)
         return self._connection
 
 
@@ -114,8 +114,8 @@ async def _poll(threads: Threads, telegram: Telegram, bot: Polled) -> None:
         for body in found:
             # The next call's offset acknowledges it, so it is kept before that.
             with log.bound(log.new_trace_id(), bot.seller_id):
-                await threads.in_db(bot.seller_id, updates.keep, bot.seller_id, bot.bot_id, body)
-            after = max(after, int(body["update_id"]))
+                number = await threads.in_db(bot.seller_id, updates.keep_polled, bot.seller_id, bot.bot_id, body)
+            after = max(after, number)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -52,12 +53,37 @@ def keep_readable(seller_id: int, bot_id: int, raw: bytes) -> bool:
     return True
 
 
+def keep_polled(seller_id: int, bot_id: int, body: Any) -> int:
+    """Keeps an update as it was fetched and answers its number; one that can't be read must not stop those behind it.
+
+    0 for what has no number.
+    """
+    try:
+        keep(seller_id, bot_id, body)
+    except NotAnUpdate:
+        raw = json.dumps(body).encode()
+        inbox.keep_unreadable(seller_id, bot_id, telegram.CHANNEL, raw, log.trace_id.get())
+    return _number(body) or 0
+
+
 def keep(seller_id: int, bot_id: int, body: Any) -> None:
     """Keeps one update; the caller acknowledges it after its commit. Raises NotAnUpdate."""
-    number = body.get("update_id") if isinstance(body, dict) else None
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
+    number, chat = _number(body), _chat(body)
+    if number is None:
         raise NotAnUpdate("an update is an object with an update_id")
     db.session.execute(_HEARD_FROM, {"bot": bot_id})
-    if chat := telegram.chat_id_of(body):
+    if chat:
         address = Chat(seller_id, bot_id, telegram.CHANNEL, chat)
         inbox.put(address, f"update:{number}", body, update_id=number)
+
+
+def _number(body: Any) -> int | None:
+    number = body.get("update_id") if isinstance(body, dict) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63 else None
+
+
+def _chat(body: Any) -> str | None:
+    try:
+        return telegram.chat_id_of(body)
+    except (AttributeError, TypeError) as error:
+        raise NotAnUpdate("something in it is no object") from error

@@ -61,7 +61,7 @@ class Line:
     @contextmanager
     def working(self) -> Iterator[None]:
         """A worker that runs beside the test, and the clock with it."""
-        clock = Clock(engine_url(self.settings.database_url or ""))
+        clock = Clock(self.settings.database_url or "")
         loop, stopping = asyncio.new_event_loop(), asyncio.Event()
         thread = Thread(target=loop.run_until_complete, args=(self._run(stopping),))
         clock.start()

@@ -14,31 +14,26 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
-from datetime import timedelta
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
 
 import pytest
 import requests
 from aiohttp import web
-from sqlalchemy import create_engine
 
-from bot_manager.ops.checker import Finding, check
 from bot_manager.ops.postgres import answers
-from bot_manager.ops.schema import engine_url
 from tests import ledger
+from tests.crashing.aftermath import DELIVERED, PATIENCE_S, assert_it_all_came_out, buy, come_to_rest, in_time
 from tests.product import Product
 from tests.shops import Shop, open_shop
 from tests.until import until
 from tests.world import Delay, Fault, Hold, World
 from tests.world.faults import Work
 from tests.world.server import Fake
-from tests.world.telegram import Person
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 180.0
 SALES = 20
 KILLS = 14
 SEED = int(os.environ.get("SEED", "1"))  # another one, another story
@@ -88,7 +83,7 @@ def test_twenty_sales_at_once_come_out_whatever_is_killed(product: Product) -> N
                 over.wait(chance.uniform(0.2, 4))
                 victim(product, chance)
             product.wait_healthy(60)
-            _in_time(product, lambda: all(sale.done() for sale in sales), 150)
+            in_time(product, lambda: all(sale.done() for sale in sales), 150)
         finally:
             over.set()
     for sale in sales:
@@ -122,7 +117,7 @@ def _come_and_buy(shop: Shop, chance: random.Random, over: Event) -> None:
     over.wait(chance.uniform(0, 25))
     person = shop.line.world.telegram.person()
     person.start(shop.token, until(lambda: _click(shop), PATIENCE_S))
-    _buy(shop, person, notices=chance.randint(1, 3))
+    buy(shop, person, notices=chance.randint(1, 3))
 
 
 def _click(shop: Shop) -> str:
@@ -131,112 +126,6 @@ def _click(shop: Shop) -> str:
         return shop.click()
     except (requests.RequestException, AssertionError):
         return ""
-
-
-def _buy(shop: Shop, person: Person, notices: int = 1) -> None:
-    """From the menu to the delivery."""
-    person.wait_button(shop.token, "Curso Completo", PATIENCE_S)
-    person.tap(shop.token, "Curso Completo")
-    code = person.wait_button(shop.token, "Copiar", PATIENCE_S).copy_text
-    _pay(shop.line.world, code, notices)
-    person.wait_text(shop.token, "https://example.com/curso", PATIENCE_S)
-
-
-def _pay(world: World, code: str | None, notices: int) -> None:
-    for bank in (world.pushinpay, world.woovi):
-        for charge in [charge for charge in bank.charges.values() if charge.pix_code == code]:
-            bank.pay(charge.id, notices=notices)
-
-
-def assert_it_all_came_out(product: Product, sales: int) -> None:
-    """All sales are paid, delivered and reported once, nothing is left under way, and all books agree."""
-    world, rows = product.world, product.rows
-    _come_to_rest(product)
-    assert rows("select count(*) as n from payment where status = 'paid'") == [{"n": sales}]
-    assert ledger.differences(world, rows) == []
-    assert ledger.unkept(world, rows) == []
-    # What was sent and not known to be sent is sent again: each copy has a send that was cut off before it.
-    again = "select coalesce(sum(attempts - 1), 0) as n from message where delivery_id is not null"
-    assert ledger.repeated(world, rows) <= rows(again)[0]["n"]
-    # A poll that begins ends the one that a killed worker left open; that one is refused.
-    assert [refusal for refusal in world.refusals if refusal.status != 409] == []
-
-
-def _come_to_rest(product: Product) -> None:
-    """Until the checker finds nothing, not even what is under way."""
-    last: list[Finding] = []
-
-    def at_rest() -> bool:
-        last[:] = _findings(product)
-        return not last
-
-    with suppress(AssertionError):
-        _in_time(product, at_rest, 30)
-    assert last == []
-
-
-def _in_time(product: Product, condition: Callable[[], bool], step: float) -> None:
-    """Waits for it, with the clock set forward by `step` seconds every three."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        with suppress(AssertionError):
-            until(condition, 3)
-            return
-        product.pass_time(step)
-
-
-def _findings(product: Product) -> list[Finding]:
-    engine = create_engine(engine_url(product.urls.owner))
-    try:
-        with engine.connect() as connection:
-            return check(connection, timedelta(0))
-    finally:
-        engine.dispose()
-
-
-# At each call to another company ----------------------------------------------------------------------------------
-
-CALLS = {
-    "the charge is asked for": ("pushinpay", "POST /api/pix/cashIn", False),
-    "the charge is made": ("pushinpay", "POST /api/pix/cashIn", True),
-    "the code is shown": ("telegram", "/sendPhoto", True),
-    "the payment is confirmed": ("pushinpay", "GET /api/transactions", True),
-    "what was bought is sent": ("telegram", "/sendMessage", True),
-    "the purchase is reported": ("meta", "/events", True),
-}
-
-
-@pytest.mark.parametrize("victim", ["worker", "postgres"])
-@pytest.mark.parametrize("call", CALLS)
-def test_a_sale_comes_out_that_was_cut_off_when(lasting: Product, call: str, victim: str) -> None:
-    """The company has done its part, or not even begun; the answer comes when nobody is there to hear it."""
-    product, (company, path, done) = lasting, CALLS[call]
-    shop, fake = open_shop(product), getattr(product.world, company)
-    person = product.world.telegram.person()
-    person.start(shop.token, shop.click())
-    person.wait_button(shop.token, "Curso Completo", PATIENCE_S)
-    hold = Hold(after=done)
-    with _held(fake, path, hold), ThreadPoolExecutor(1) as aside:
-        sale = aside.submit(_buy, shop, person)
-        assert hold.reached.wait(20)
-        product.kill(victim)
-        hold.release()
-        product.wait_healthy(60)
-        _in_time(product, sale.done, 10)
-        sale.result()
-    assert_it_all_came_out(product, len(product.world.paid()))
-
-
-@contextmanager
-def _held(fake: Fake, path: str, hold: Hold) -> Iterator[None]:
-    """The next call that matches waits at this hold."""
-    fake.fail(path, how=hold)
-    try:
-        yield
-    finally:
-        hold.release()
-        fake.heal()
 
 
 # How long it takes ------------------------------------------------------------------------------------------------
@@ -259,7 +148,7 @@ def test_the_jobs_of_a_killed_worker_go_on_within_ten_seconds(lasting: Product, 
             took = time.monotonic() - killed
         product.wait_healthy()
     assert took < 10
-    _come_to_rest(product)
+    come_to_rest(product)
 
 
 @contextmanager
@@ -278,6 +167,17 @@ def _paused(pid: int | None) -> Iterator[None]:
     yield
     if pid:
         os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _held(fake: Fake, path: str, hold: Hold) -> Iterator[None]:
+    """The next call that matches waits at this hold."""
+    fake.fail(path, how=hold)
+    try:
+        yield
+    finally:
+        hold.release()
+        fake.heal()
 
 
 STARTED = """
@@ -309,7 +209,7 @@ def test_a_worker_that_was_paused_and_thought_dead_does_nothing_twice(lasting: P
     paused, [row] = product.pids()["worker"], product.rows("select id from procrastinate_workers")
     before = ledger.repeated(product.world, product.rows)
     with _held(product.world.telegram, "/sendMessage", hold), ThreadPoolExecutor(1) as aside:
-        sale = aside.submit(_buy, shop, person)
+        sale = aside.submit(buy, shop, person)
         assert hold.reached.wait(20)
         os.kill(paused, signal.SIGSTOP)
         with _another_worker(product):
@@ -330,12 +230,12 @@ def test_nothing_is_left_of_a_killed_run_and_the_next_one_goes_on_with_its_sales
     for person in people:
         person.start(shop.token, shop.click())
     with ThreadPoolExecutor(4) as crowd:
-        sales = [crowd.submit(_buy, shop, person, 2) for person in people]
+        sales = [crowd.submit(buy, shop, person, 2) for person in people]
         people[0].wait_button(shop.token, "Copiar")
         product.kill("run")
         until(lambda: not product.left(), 40)
         product.start()
-        _in_time(product, lambda: all(sale.done() for sale in sales), 150)
+        in_time(product, lambda: all(sale.done() for sale in sales), 150)
     assert_it_all_came_out(product, len(people))
 
 
@@ -346,11 +246,11 @@ def test_a_run_that_is_stopped_and_started_in_the_middle_of_sales_says_nothing_t
     for person in people:
         person.start(shop.token, shop.click())
     with ThreadPoolExecutor(len(people)) as crowd:
-        sales = [crowd.submit(_buy, shop, person, 2) for person in people]
-        people[0].wait_text(shop.token, "https://example.com/curso", PATIENCE_S)
+        sales = [crowd.submit(buy, shop, person, 2) for person in people]
+        people[0].wait_text(shop.token, DELIVERED, PATIENCE_S)
         product.stop()
         product.start()
-        _in_time(product, lambda: all(sale.done() for sale in sales), 150)
+        in_time(product, lambda: all(sale.done() for sale in sales), 150)
     assert_it_all_came_out(product, len(people))
     assert product.rows("select 1 from message where attempts > 1") == []
 
@@ -362,5 +262,5 @@ def test_a_run_that_is_started_again_at_once_ends_what_was_left(product: Product
     product.kill("run")
     product.start()
     assert not set(left.values()) & set(product.pids().values())
-    _buy(shop, person)
+    buy(shop, person)
     assert_it_all_came_out(product, 1)

@@ -364,10 +364,62 @@ def test_a_freed_job_runs_again(settings: Settings, put: Callable[..., None], ow
         ran.append(1)
 
     put("chat:1")
-    change(owner, HELD.format(age=6, attempts=1))
+    change(owner, HELD.format(age=6, attempts=0))
     free_the_dead(owner)
     drain(settings, run)
     assert (ran, jobs(owner, "status")) == ([1], [("succeeded",)])
+
+
+def test_a_job_that_was_there_when_two_workers_died_runs_where_it_is_alone(
+    settings: Settings, put: Callable[..., None], owner: Engine
+) -> None:
+    ran = []
+
+    async def run(payment: int, **_: Any) -> None:
+        ran.append(payment)
+
+    put(payment=1)
+    change(owner, HELD.format(age=6, attempts=1))
+    free_the_dead(owner)
+    put(payment=2)
+    change(owner, "update procrastinate_jobs set scheduled_at = now() where scheduled_at is not null")
+    assert queue.suspects_wait()
+    drain(settings, run)
+    assert ran == [2]  # no worker takes it beside others
+    asyncio.run(Worker(settings.database_url or "", dict.fromkeys(Name, run), [queue.ALONE], 1).drain())
+    assert ran == [2, 1]
+    db.session.rollback()
+    assert not queue.suspects_wait()
+
+
+def test_a_suspect_waits_longer_each_time(put: Callable[..., None], owner: Engine) -> None:
+    put()
+    waits = []
+    for attempts in (1, 3, 9):
+        change(owner, HELD.format(age=6, attempts=attempts))
+        free_the_dead(owner)
+        waits += jobs(owner, "round(extract(epoch from scheduled_at - now()))")
+    assert [round(float(wait), -1) for (wait,) in waits] == [0, 10, 60]
+
+
+def test_a_job_that_fails_each_time_keeps_none_of_a_thousand_others_waiting(
+    settings: Settings, put: Callable[..., None], owner: Engine
+) -> None:
+    async def run(payment: int, **_: Any) -> None:
+        if payment == 1:
+            raise Passing
+
+    put(payment=1)
+    change(
+        owner,
+        "insert into procrastinate_jobs (queue_name, task_name, args) select queue_name, task_name,"
+        " args || jsonb_build_object('payment', n) from procrastinate_jobs, generate_series(2, 1001) n",
+    )
+    drain(settings, run)
+    assert rows(owner, "select status::text, count(*) from procrastinate_jobs group by 1 order by 1") == [
+        ("succeeded", 1000),
+        ("todo", 1),
+    ]
 
 
 # Timers -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from threading import Barrier, Thread
 import pytest
 import requests
 
+from bot_manager import notices
 from bot_manager.addresses import get_webhook_url
 from models import Gateway, db
 from tests.line import Line
@@ -344,3 +345,26 @@ def test_a_notice_that_could_not_be_kept_is_answered_503(line: Line) -> None:
         line.change("alter table webhook_receipt_gone rename to webhook_receipt")
 
     assert answer.status_code >= 500
+
+
+def test_a_notice_that_nobody_knows_how_to_handle_is_kept_tried_again_and_seen(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = open_shop(line)
+    shop.buy(line.world.telegram.person())
+
+    def stumble(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(notices, "_match", stumble)
+        line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+        [answers] = line.world.pushinpay.wait_delivered()
+        assert answers == [200]
+        assert receipts(line) == ["parked"]
+        line.pass_time(5)
+        [job] = line.rows("select status::text, attempts from procrastinate_jobs where task_name = 'rematch'")
+        assert job == {"status": "todo", "attempts": 1}
+    line.pass_time(5)  # the bug is mended
+    line.work()
+    assert status(shop) == "paid"

@@ -28,9 +28,12 @@ def test_a_bot_is_polled_while_it_is_connected_and_no_longer(line: Line) -> None
     polling.start()
     try:
         person = line.world.telegram.person()
+        # Nonsense is kept and acknowledged: it must not come again for ever, with all that is behind it.
+        line.world.telegram.enqueue(line.world.telegram.bot(shop.token), "callback_query", "nonsense")
         person.start(shop.token)
         with line.working():
             person.wait_button(shop.token, "Curso Completo")
+        assert {"state": "dead"} in line.rows("select state from inbox")
         line.change("update bot set archived_at = now()")
         person.say(shop.token, "oi")
         line.world.telegram.wait_for(lambda: len(line.world.telegram.pending(shop.token)) == 1)

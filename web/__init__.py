@@ -14,6 +14,7 @@ def create_app(settings: Settings) -> Flask:
     app = create_core(settings)
     app.before_request(requests.begin_trace)
     app.before_request(requests.refuse_odd_bodies)
+    app.teardown_request(requests.forget_patience)
     for room in (health, intake, public, redirect, webhooks):
         app.register_blueprint(room.blueprint)
     panel.register(app)

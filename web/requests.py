@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import abort, g, request
 
-from bot_manager import log, security, strict
+from bot_manager import log, patience, security, strict
 from bot_manager.app import settings
 from web.proxies import client_ip
 
 FORM = "application/x-www-form-urlencoded"
 TAKE_BYTES = {"intake", "webhooks", "csp"}  # these keep or read what comes by themselves
+PATIENCE_S = 5.0  # with the database, from when the whole request was here; who sends notices waits no longer either
 
 
 def small_body(largest: int = strict.MAX_BYTES) -> bytes:
@@ -47,8 +48,18 @@ def refuse_odd_bodies() -> None:
 
 
 def begin_trace() -> None:
-    """Threads are used again: what the last request bound must not stand in this one's logs."""
+    """Threads are used again: what the last request bound must not stand in this one's logs.
+
+    A request that waited for its thread has used up its time: a crowd that waits for a database that hangs is sent
+    away as fast as it came.
+    """
+    patience.give(PATIENCE_S, since=request.environ.get("web.arrived"))
     g.trace_id = log.new_trace_id()
     log.trace_id.set(g.trace_id)
     log.seller_id.set(None)
     security.origin.set(client_address())
+
+
+def forget_patience(_: BaseException | None) -> None:
+    """What this thread does next has a deadline of its own, or none."""
+    patience.forget()

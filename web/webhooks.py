@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from flask import Blueprint, Response, abort, g, request
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from bot_manager import notices, strict
 from gateways.base import RawNotice
 from models import db
 from web.requests import is_packed, small_body
+
+logger = logging.getLogger(__name__)
 
 blueprint = Blueprint("webhooks", __name__)
 
@@ -16,7 +22,7 @@ blueprint = Blueprint("webhooks", __name__)
 def notice(kind: str, secret: str) -> Response:
     """200 once it is kept, 404 for a wrong secret, 401 for a forged one, 413 for a large one, 503 when not kept."""
     try:
-        notices.accept(kind, secret, _raw(), g.trace_id)
+        _accept(kind, secret, _raw())
     except notices.NoSuchDoor:
         db.session.commit()
         abort(404)
@@ -36,3 +42,15 @@ def _raw() -> RawNotice:
     except strict.Unreadable as why:
         return RawNotice(body, headers, {"": request.query_string.decode("latin-1")}, f"the address {why}")
     return RawNotice(body, headers, query, "the body is packed" if is_packed() else "")
+
+
+def _accept(kind: str, secret: str, raw: RawNotice) -> None:
+    """What nobody foresaw in a notice must not lose it: it is kept all the same, and a job tries, fails and is seen."""
+    try:
+        notices.accept(kind, secret, raw, g.trace_id)
+    except (notices.NoSuchDoor, notices.ForgedNotice, OperationalError, InterfaceError, NoConnection):
+        raise
+    except Exception:
+        logger.exception("a notice could not be handled")
+        db.session.rollback()
+        notices.accept(kind, secret, raw, g.trace_id, later=True)

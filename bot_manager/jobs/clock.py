@@ -15,19 +15,21 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot_manager import security
+from bot_manager import patience, security
 from bot_manager.jobs import queue
 
 logger = logging.getLogger(__name__)
 
 Tick = Callable[[Connection], object]
 
-_TAKE = text("select pg_try_advisory_xact_lock(hashtext('clock'), hashtext(:tick))")
+_TAKE = text(f"select pg_try_advisory_xact_lock(hashtext('clock'), hashtext(:tick)), {patience.SERVER_SIDE}")
 
 
 class Clock:
-    def __init__(self, engine_url: str) -> None:
-        self._engine = create_engine(engine_url, pool_size=1, max_overflow=0)
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(
+            "postgresql+psycopg://", creator=patience.connector(url), pool_size=1, max_overflow=0
+        )
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(1)},

@@ -28,17 +28,18 @@ from tracking import purchases
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What jobs run on: the way to the database, and the channels' connections."""
+    """What jobs run on: the way to the database, and the channels' connections. alone: they may be what kills."""
 
     threads: Threads
     telegram: Telegram
+    alone: bool = False
 
 
 def runs(on: Runtime) -> dict[Name, Run]:
     """Every job by its name, ready to be called with `seller` and the job's arguments."""
     channels: dict[str, messages.Channel] = {"telegram": on.telegram, "panel": InPanel()}
     return {
-        Name.CONVERSE: _in_thread(on, conversations.converse),
+        Name.CONVERSE: _in_thread(on, partial(conversations.converse, count_first=on.alone)),
         Name.SEND: partial(messages.send, on.threads, channels),
         Name.ANSWER_TAP: partial(connections.answer_tap, on.threads, on.telegram),
         Name.DELIVER: partial(deliveries.deliver, on.threads, on.telegram, channels),

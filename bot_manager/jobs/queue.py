@@ -28,8 +28,8 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from bot_manager import log
-from bot_manager.jobs.names import LANES, Name
+from bot_manager import log, patience
+from bot_manager.jobs.names import LANES, Lane, Name
 from bot_manager.liveness import hung_up
 from models import db
 
@@ -41,6 +41,7 @@ DEAD_AFTER_S = 5.0
 KEEP_FAILED_DAYS = 90
 STOP_S = 23.0  # less than the supervisor's patience
 POLL_S = 1.0
+ALONE = "alone"  # the lane of jobs that were under way at more than one end of their process
 AGAIN_S = 0.5
 
 _ENQUEUE = text(
@@ -65,9 +66,15 @@ _SWEEP = text(
 _FREE_THE_DEAD = text(
     "with dead as (delete from procrastinate_workers"
     "  where last_heartbeat < now() - make_interval(secs => :limit) returning id)"
-    " update procrastinate_jobs set attempts = attempts + 1, scheduled_at = null, worker_id = null,"
+    " update procrastinate_jobs set attempts = attempts + 1, worker_id = null,"
+    "  queue_name = case when attempts > 0 then :alone else queue_name end,"
+    "  scheduled_at = case when attempts > 0 then now() + make_interval(secs => least(60, 2 ^ attempts)) end,"
     "  status = (case when attempts >= :most then 'failed' else 'todo' end)::procrastinate_job_status"
     " where status = 'doing' and (worker_id is null or worker_id in (select id from dead)) returning id"
+)
+_SUSPECTS = text(
+    "select exists (select 1 from procrastinate_jobs where queue_name = :alone and status = 'todo'"
+    " and coalesce(scheduled_at, now()) <= now())"
 )
 _CLEAN = text(
     "delete from procrastinate_jobs where id in (select id from procrastinate_jobs where"
@@ -146,9 +153,18 @@ def sweep_timers(connection: Connection) -> None:
 
 
 def free_the_dead(connection: Connection) -> int:
-    """Puts back the jobs of workers that stopped breathing; those that killed too many workers become dead letters."""
-    rows = connection.execute(_FREE_THE_DEAD, {"limit": DEAD_AFTER_S, "most": MOST_ATTEMPTS}).all()
-    return len(rows)
+    """Puts back the jobs of workers that stopped breathing; those that killed too many workers become dead letters.
+
+    Who was there when a worker died may have killed it. A job to which it happens again, or that had failed before, is
+    put where it runs alone, in a process of its own: what kills there kills nobody else and keeps nobody waiting.
+    """
+    bounds = {"limit": DEAD_AFTER_S, "most": MOST_ATTEMPTS, "alone": ALONE}
+    return len(connection.execute(_FREE_THE_DEAD, bounds).all())
+
+
+def suspects_wait() -> bool:
+    """Whether a job is due that has to run alone."""
+    return bool(db.session.execute(_SUSPECTS, {"alone": ALONE}).scalar_one())
 
 
 def clean_up(connection: Connection, batch: int = 5000) -> None:
@@ -266,10 +282,10 @@ class Worker:
     def __init__(
         self, conninfo: str, runs: Mapping[Name, Run], lanes: Iterable[str] = (), concurrency: int = 16
     ) -> None:
-        self._lanes = list(lanes) or None
+        self._lanes = list(lanes) or list(Lane)
         self._concurrency = concurrency
         connector = procrastinate.PsycopgConnector(
-            pool_factory=_pool, conninfo=conninfo, min_size=1, max_size=4, configure=_autocommit
+            pool_factory=_pool, conninfo=patience.conninfo(conninfo), min_size=1, max_size=4, configure=_autocommit
         )
         self._app = procrastinate.App(connector=connector)
         self._app.job_manager = _Manager(connector)

@@ -50,6 +50,7 @@ _FLAGS = {
     "shared_buffers": "64MB",
     "maintenance_work_mem": "32MB",
     "min_wal_size": "32MB",
+    "client_connection_check_interval": "2s",  # a statement whose client has given it up ends
     # Processes and memory that a small machine has better use for.
     "io_method": "sync",
     "huge_pages": "off",
