@@ -69,8 +69,8 @@ def conninfo(url: str) -> str:
 
 def connector(url: str) -> Callable[[], Connection]:
     """For SQLAlchemy's `creator`."""
-    address = conninfo(url)
-    return lambda: Connection.connect(address)
+    whole = conninfo(url)
+    return lambda: Connection.connect(whole)
 
 
 class Connection(psycopg.Connection[Any]):
