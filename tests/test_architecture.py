@@ -122,7 +122,7 @@ def test_edges_know_no_tables_and_no_framework(name: str) -> None:
             {"bot_manager.wire", "bot_manager.ops.probes"},
         ),
         (r"import aiohttp|from aiohttp", {"bot_manager.channels.telegram_request"}),
-        (r"create_connection|socket\.connect|\.connect\(address", {"bot_manager.outgoing"}),
+        (r"create_connection|socket\.connect|\.connect\(address", {"bot_manager.outgoing", "bot_manager.wire"}),
     ],
     ids=[
         "environment",
