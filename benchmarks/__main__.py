@@ -10,7 +10,20 @@ from importlib import import_module
 
 from benchmarks.report import Report, as_json
 
-NAMES = ("redirect", "settle", "chain", "chat", "delivered", "memory", "rest", "size", "held", "recovery", "soak")
+NAMES = (
+    "redirect",
+    "settle",
+    "chain",
+    "selection",
+    "chat",
+    "delivered",
+    "memory",
+    "rest",
+    "size",
+    "held",
+    "recovery",
+    "soak",
+)
 
 
 def main(names: list[str]) -> int:

@@ -268,7 +268,8 @@ def test_however_many_hang_the_customer_is_answered_in_time(line: Line) -> None:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("hanging", [1, 2])
-def test_those_that_hang_leave_the_next_a_fair_try(line: Line, hanging: int) -> None:
+def test_those_that_hang_leave_the_next_a_fair_try(line: Line, hanging: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charges, "PATIENCE_S", 4.5)
     shop = open_shop(line, gateways=())
     for number in range(hanging):
         shop.add_gateway("pushinpay", f"conta {number}", priority=number + 1)
@@ -281,7 +282,10 @@ def test_those_that_hang_leave_the_next_a_fair_try(line: Line, hanging: int) -> 
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_charge_that_was_made_without_an_answer_settles_by_its_late_notice(line: Line, shop: Shop) -> None:
+def test_a_charge_that_was_made_without_an_answer_settles_by_its_late_notice(
+    line: Line, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charges, "PATIENCE_S", 3.0)
     line.world.pushinpay.fail(CREATE, how=Hang(after=True))
     (payment,) = sell(shop)
     assert attempts(line) == [(shop.gateways["pushinpay"], "unknown"), (shop.gateways["woovi"], "made")]

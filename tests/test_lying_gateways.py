@@ -12,12 +12,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from bot_manager import charges
+from bot_manager import charges, wire
 from gateways import brcode, http
 from tests.gateway_contract import Contract, online, put
 from tests.line import Line
@@ -170,9 +170,9 @@ each_provider = pytest.mark.parametrize("contract", online(), ids=lambda contrac
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charges, "PATIENCE_S", 0.8)
+    monkeypatch.setattr(charges, "PATIENCE_S", 2.4)
     monkeypatch.setattr(charges, "LEAST_TRY_S", 0.1)
-    monkeypatch.setattr(http, "CALL_SECONDS", 0.4)
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(replace(http.BOUNDS, answer_s=1.0)))
 
 
 @pytest.fixture
