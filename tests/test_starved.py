@@ -50,7 +50,11 @@ def knock(shop: Shop) -> tuple[int, float]:
     began = time.monotonic()
     try:
         answer = requests.request(
-            method, f"{shop.line.url}{address}", data=b"{}", timeout=2 * ANSWERED_S, allow_redirects=False
+            method,
+            f"{shop.line.url}{address}",
+            data=b"{}" if method == "POST" else None,
+            timeout=2 * ANSWERED_S,
+            allow_redirects=False,
         )
     except requests.RequestException:
         return 0, time.monotonic() - began
