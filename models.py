@@ -738,7 +738,10 @@ class Retry(Base):
 
 
 class Timer(Base):
-    """A job to come. key is what it is about, so that it can be moved or cancelled; args go to the job as they are."""
+    """A job to come. key is what it is about, so that it can be moved or cancelled; args go to the job as they are.
+
+    share: whose turn the job will take.
+    """
 
     __tablename__ = "timer"
 
@@ -747,6 +750,7 @@ class Timer(Base):
     seller_id: Mapped[int] = mapped_column(ForeignKey("seller.id", ondelete="CASCADE"))
     args: Mapped[dict[str, Any]]
     lock: Mapped[str | None]
+    share: Mapped[str] = mapped_column(server_default="any")
     trace_id: Mapped[str]
     due_at: Mapped[datetime] = mapped_column(index=True)
 

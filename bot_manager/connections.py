@@ -90,7 +90,7 @@ def _connected(token: Token, identity: Identity) -> None:
     waiting = select(Message.customer_id).where(Message.state.in_(OPEN)).join(Customer).where(Customer.bot_id == bot.id)
     customers = db.session.scalars(waiting.distinct()).all()
     if customers:
-        enqueue(*(send_job(bot.seller_id, customer, log.trace_id.get()) for customer in customers))
+        enqueue(*(send_job(bot.seller_id, bot.id, customer, log.trace_id.get()) for customer in customers))
 
 
 def _refused(token: Token, error: ChannelError) -> None:
