@@ -13,7 +13,10 @@ from flask import Flask
 from sqlalchemy import Engine, text
 
 from bot_manager import sellers
+from bot_manager.app import Threads
+from bot_manager.channels.telegram import Telegram
 from bot_manager.jobs import queue
+from bot_manager.jobs.kinds import Runtime, runs
 from bot_manager.jobs.names import LANES, Lane, Name
 from bot_manager.jobs.queue import Job, Run, Worker, enqueue
 from bot_manager.jobs.turns import Turns
@@ -67,20 +70,20 @@ def put(seller: int, name: Name, share: str, many: int = 1, **args: Any) -> None
 def test_a_share_may_hold_no_more_slots_than_it_leaves_free() -> None:
     turns = Turns(["chat"], 4, Time())
     turns.begin(1, "chat", "a")
-    assert turns.passed() == []
+    assert turns.full() == []
     turns.begin(2, "chat", "a")
-    assert turns.passed() == [("chat", "a")]
+    assert turns.full() == [("chat", "a")]
     turns.begin(3, "chat", "b")
-    assert turns.passed() == [("chat", "a"), ("chat", "b")]
+    assert turns.full() == [("chat", "a"), ("chat", "b")]
     turns.end(2)
-    assert turns.passed() == []
+    assert turns.full() == []
 
 
 def test_a_share_in_one_lane_is_not_held_to_what_it_does_in_another() -> None:
     turns = Turns(["chat", "money"], 4, Time())
     turns.begin(1, "chat", "a")
     turns.begin(2, "chat", "a")
-    assert turns.passed() == [("chat", "a")]
+    assert turns.full() == [("chat", "a")]
 
 
 def test_a_share_that_rests_is_passed_over_until_it_has_rested() -> None:
@@ -89,9 +92,9 @@ def test_a_share_that_rests_is_passed_over_until_it_has_rested() -> None:
     turns.begin(1, "chat", "a")
     turns.rest(1, 0.25)
     turns.end(1)
-    assert turns.passed() == [("chat", "a")]
+    assert turns.resting() == [("chat", "a")]
     time.now = 0.25
-    assert turns.passed() == []
+    assert turns.resting() == []
 
 
 def test_the_lane_served_last_comes_last() -> None:
@@ -322,6 +325,28 @@ def test_a_bot_at_its_bound_keeps_no_slot_from_another(line: Line) -> None:
         assert _queued(line, loud) == 40
         line.change("update bot set next_send_at = now() where id = :bot", bot=loud.bot_id)
         until(lambda: not _queued(line, loud))
+
+
+def test_while_a_bot_waits_for_its_bound_its_chats_do_not_all_ask_again_and_again(line: Line) -> None:
+    shop = open_shop(line)
+    for _ in range(60):
+        line.world.telegram.person().start(shop.token)
+    line.world.telegram.wait_for(lambda: not line.world.telegram.pending(shop.token))
+    line.change("update bot set next_send_at = now() + interval '1 hour'")
+    asyncio.run(_drain_twice(line))
+    asked = line.rows("select count(*) as n from procrastinate_jobs where task_name = 'send' and status = 'succeeded'")
+    assert 0 < asked[0]["n"] < 40
+    assert _queued(line, shop) == 60
+
+
+async def _drain_twice(line: Line) -> None:
+    """Listens to all, then speaks to none."""
+    threads = Threads(line.app, 4)
+    async with Telegram(line.settings.telegram_api_url) as telegram:
+        worker = Worker(line.settings.database_url or "", runs(Runtime(threads, telegram)))
+        await worker.drain()
+        await worker.drain()
+    threads.executor.shutdown()
 
 
 def _queued(line: Line, shop: Shop) -> int:

@@ -228,7 +228,7 @@ class _Manager(JobManager):
     """
 
     _announced = 0
-    _passed_over = False  # whether the last look that found nothing passed shares over
+    full = False  # whether the last look that found nothing passed over shares that hold enough slots
     _on_notification: NotificationCallback | None = None
 
     def __init__(self, connector: Any, turns: Turns) -> None:
@@ -264,14 +264,15 @@ class _Manager(JobManager):
 
     async def _fetch_job(self, worker_id: int) -> EngineJob | None:
         lanes, served = zip(*self.turns.lanes(), strict=True)
-        passed = [f"{lane} {share}" for lane, share in self.turns.passed()]
+        full = self.turns.full()
+        passed = [f"{lane} {share}" for lane, share in (*full, *self.turns.resting())]
         values = {"lanes": list(lanes), "served": list(served), "passed": passed, "worker": worker_id}
         try:
             row = await self.connector.execute_query_one_async(_FETCH, **values)
         except UniqueViolation:
             return None  # lost a race for a lock; the poll or the next notice tries again
         if row["id"] is None:
-            self._passed_over = bool(passed)
+            self.full = bool(full)
             return None
         self.turns.begin(row["id"], row["queue_name"], row["share"])
         return EngineJob.from_row(row)
@@ -292,7 +293,7 @@ class _Manager(JobManager):
     async def _ended(self, job: EngineJob) -> None:
         self.turns.end(job.id or 0)
         self._announced += 1
-        if self._passed_over:  # for this job's sake, perhaps: nothing else would announce what waits there
+        if self.full:  # what was passed over for this job's sake is announced by nothing else
             await self.look_again()
 
 
@@ -389,6 +390,8 @@ class Worker:
         """Runs what is ready now, not what that makes ready, and returns; for tests and one-off commands."""
         async with self._app.open_async():
             await self._work(wait=False, listen_notify=False)
+            while self._manager.full:
+                await self._work(wait=False, listen_notify=False)
 
     async def _work(self, **changes: Any) -> None:
         options: dict[str, Any] = {

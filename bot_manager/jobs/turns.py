@@ -26,12 +26,15 @@ class Turns:
         """Each lane with the share served last in it, the lane whose turn it is first."""
         return list(self._served.items())
 
-    def passed(self) -> list[Key]:
-        """The shares whose turns are passed over just now."""
-        free, now = self._slots - len(self._held), self._clock()
+    def full(self) -> list[Key]:
+        """The shares that hold as many slots as are free, or more."""
+        free = self._slots - len(self._held)
+        return [key for key, held in Counter(self._held.values()).items() if held >= free]
+
+    def resting(self) -> list[Key]:
+        now = self._clock()
         self._rests = {key: until for key, until in self._rests.items() if until > now}
-        full = [key for key, held in Counter(self._held.values()).items() if held >= free]
-        return [*full, *(key for key in self._rests if key not in full)]
+        return list(self._rests)
 
     def begin(self, job: int, lane: str, share: str) -> None:
         """A job was taken: its lane and its share come last now."""
