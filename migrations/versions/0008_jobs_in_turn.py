@@ -1,4 +1,4 @@
-"""Jobs in turn: whose share a job is of, and a fetch that serves one share of a lane after the other"""
+"""Jobs in turn: whose share a job is of, and a fetch that serves one share of a lane after the other; a bot's old tokens"""
 
 from alembic import op
 
@@ -56,6 +56,7 @@ end $$
 def upgrade() -> None:
     op.execute("alter table procrastinate_jobs add column share text collate \"C\" not null default 'any'")
     op.execute("alter table timer add column share text not null default 'any'")
+    op.execute("alter table bot add column old_tokens_sealed bytea")
     op.execute(
         "create index jobs_in_turn on procrastinate_jobs (queue_name, share, id)"
         " where status = 'todo' and scheduled_at is null"
@@ -70,5 +71,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("drop function fetch_in_turn(text[], text[], text[], bigint)")
     op.execute("drop index jobs_in_turn, jobs_retried")
+    op.execute("alter table bot drop column old_tokens_sealed")
     op.execute("alter table timer drop column share")
     op.execute("alter table procrastinate_jobs drop column share")
