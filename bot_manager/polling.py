@@ -123,7 +123,7 @@ async def _poll(threads: Threads, telegram: Telegram, bot: Polled) -> None:
     after, conflicts, well = 0, 0, False
     while token:
         try:
-            found = await telegram.updates(token, after, PATIENCE_S)
+            found = await telegram.updates(token, after, PATIENCE_S if well else 0)
         except ChannelError as error:
             logger.warning("polling a bot failed", extra={"bot": bot.bot_id, "why": str(error)})
             conflicts = conflicts + 1 if isinstance(error, TokenInUse) else 0
