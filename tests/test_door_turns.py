@@ -116,6 +116,46 @@ def test_who_leaves_before_their_turn_leaves_no_gap() -> None:
     run(test)
 
 
+def test_whoever_was_waiting_and_left_is_passed_over() -> None:
+    async def test() -> None:
+        turns = Turns(1, 256, 64)
+        await coming(turns, "a")
+        leavers, [stayer] = await coming(turns, "b", 3), await coming(turns, "b")
+        for leaver in leavers:
+            leaver.cancel()
+        turns.leave("a")  # before they had time to leave their line
+        assert await stayer
+        turns.leave("b")
+        assert turns._taken() == 0
+        assert not turns._lines
+
+    run(test)
+
+
+def test_a_client_that_goes_away_keeps_its_thread_until_that_is_free() -> None:
+    release, began = Event(), Event()
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        began.set()
+        release.wait(20)
+        start_response("200 OK", [])
+        return [b""]
+
+    async def test() -> None:
+        door = front.create(app, threads=1)
+        gone = asyncio.create_task(ask(door, CALM))
+        await asyncio.to_thread(began.wait, 20)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert door._turns._taken() == 1
+        release.set()
+        assert await ask(door, CALM) == 200
+        await asyncio.sleep(0)
+        assert door._turns._taken() == 0
+
+    run(test)
+
+
 def test_who_leaves_at_their_turn_gives_the_thread_to_the_next() -> None:
     async def test() -> None:
         turns = Turns(1, 256, 64)

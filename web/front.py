@@ -122,14 +122,23 @@ class Front:
     async def _run(self, address: str, scope: Scope, body: bytes) -> Answer:
         if not await self._turns.take(address):
             return _plain(503, (b"retry-after", b"2"))
+        work = self._pool.submit(_call, self._app, _environ(scope, body))
+        work.add_done_callback(self._leaves(address))
         try:
-            environ = _environ(scope, body)
-            return await asyncio.get_running_loop().run_in_executor(self._pool, _call, self._app, environ)
+            return await asyncio.wrap_future(work)
         except Exception:
             log.exception("The app raised; answered 500")
             return _plain(500)
-        finally:
-            self._turns.leave(address)
+
+    def _leaves(self, address: str) -> Callable[[object], None]:
+        """A client that goes away leaves its thread busy: the place is free when the thread is."""
+        loop = asyncio.get_running_loop()
+
+        def leave(_: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._turns.leave, address)
+
+        return leave
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -70,21 +70,28 @@ class Turns:
 
     def _serve(self) -> None:
         for address in list(self._lines):
-            if not self._free:
-                return
-            if self._may(address):
-                turn = self._lines[address].popleft()
-                self._lines[address] = self._lines.pop(address)
-                self._drop_if_empty(address)
+            if self._may(address) and (turn := self._next(address)):
                 self._hold(address)
                 turn.set_result(True)
+
+    def _next(self, address: str) -> asyncio.Future[bool] | None:
+        """The first in the line who is still there; the line goes to the end of the lines."""
+        line = self._lines.pop(address)
+        turn = line.popleft()
+        while turn.done() and line:
+            turn = line.popleft()
+        if line:
+            self._lines[address] = line
+        return None if turn.done() else turn
 
     def _make_room(self, length: int) -> bool:
         """Sends the last of the longest line away, if that line is longer than this one."""
         longest = max(self._lines, key=lambda address: len(self._lines[address]), default=None)
         if longest is None or len(self._lines[longest]) <= length:
             return False
-        self._lines[longest].pop().set_result(False)
+        last = self._lines[longest].pop()
+        if not last.done():
+            last.set_result(False)
         self._drop_if_empty(longest)
         return True
 
