@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from sqlalchemy import or_, select
+from sqlalchemy import BigInteger, bindparam, func, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot_manager import connections, log, patience, updates
@@ -33,6 +34,9 @@ _CONNECTED = select(Bot.seller_id, Bot.id, Bot.version).where(
     Bot.archived_at.is_(None),
     Bot.token_sealed.is_not(None),
     or_(Bot.state == BotState.ACTIVE, (Bot.state == BotState.UNREACHABLE) & Bot.username.is_not(None)),
+)
+_TOKENS = select(Bot.seller_id, Bot.id, Bot.version, Bot.token_sealed, Bot.state_note).where(
+    Bot.id == func.any(bindparam("bots", type_=ARRAY(BigInteger))), Bot.token_sealed.is_not(None)
 )
 
 
@@ -108,9 +112,12 @@ async def _adjust(threads: Threads, telegram: Telegram, locks: Locks, polls: dic
     gone = [bot for bot, task in polls.items() if bot not in wanted or task.done()]
     await _end([polls.pop(bot) for bot in gone])
     await locks.release(bot.bot_id for bot in gone)
-    new = {bot.bot_id: bot for bot in wanted - polls.keys()}
-    for bot_id in await locks.take(new):
-        polls[new[bot_id]] = asyncio.create_task(_poll(threads, telegram, new[bot_id]))
+    new = wanted - polls.keys()
+    taken = await locks.take(bot.bot_id for bot in new)
+    ours = {bot for bot in new if bot.bot_id in taken}
+    for bot, token, troubled in await threads.in_db(None, _tokens, ours) if ours else ():
+        polls[bot] = asyncio.create_task(_poll(threads, telegram, bot, token, not troubled))
+    await locks.release(bot.bot_id for bot in ours - polls.keys())  # another version by now: at the next look
 
 
 def _connected() -> set[Polled]:
@@ -118,10 +125,21 @@ def _connected() -> set[Polled]:
     return {Polled(*row) for row in db.session.execute(_CONNECTED)}
 
 
-async def _poll(threads: Threads, telegram: Telegram, bot: Polled) -> None:
-    token = await threads.in_db(bot.seller_id, _token, bot)
-    after, conflicts, well = 0, 0, False
-    while token:
+def _tokens(bots: set[Polled]) -> list[tuple[Polled, str, bool]]:
+    """Each bot's token, and whether its seller was told that it is in use elsewhere; those of this version only."""
+    look_across_sellers()
+    rows = db.session.execute(_TOKENS, {"bots": [bot.bot_id for bot in bots]})
+    found = ((Polled(row.seller_id, row.id, row.version), row) for row in rows)
+    return [(bot, _opened(row), row.state_note == IN_USE) for bot, row in found if bot in bots]
+
+
+def _opened(row: Any) -> str:
+    return vault().open(row.token_sealed, "bot.token", row.seller_id)
+
+
+async def _poll(threads: Threads, telegram: Telegram, bot: Polled, token: str, well: bool) -> None:
+    after = conflicts = 0
+    while True:
         try:
             found = await telegram.updates(token, after, PATIENCE_S if well else 0)
         except ChannelError as error:
@@ -146,13 +164,6 @@ async def _note_failure(threads: Threads, bot: Polled, error: ChannelError, conf
         await threads.in_db(bot.seller_id, _connect_again, bot, str(error))
     elif conflicts == CONFLICTS:
         await threads.in_db(bot.seller_id, _in_use, bot, str(error))
-
-
-def _token(polled: Polled) -> str | None:
-    bot = db.session.scalar(_same(polled))
-    if bot is None or bot.token_sealed is None:
-        return None
-    return vault().open(bot.token_sealed, "bot.token", bot.seller_id)
 
 
 def _works(polled: Polled) -> None:
