@@ -23,6 +23,7 @@ from models import Bot, BotState, db
 logger = logging.getLogger(__name__)
 
 LOOK_AROUND_S = 1.0
+MOST_NEW = 250  # bots whose polling begins at one look around
 PATIENCE_S = 25
 REST_S = 5.0
 LONG_REST_S = 60.0
@@ -57,9 +58,9 @@ class Locks:
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
 
     async def take(self, bots: Iterable[int]) -> set[int]:
-        """Those of the bots that are ours now."""
-        rows = await self._ask("select bot, pg_try_advisory_lock(7263003, bot) from unnest(%s::int[]) bot", bots)
-        return {bot for bot, taken in rows if taken}
+        """Those of the bots that are ours now: not all at once, so that their first calls are no stampede."""
+        statement = f"select bot from unnest(%s::int[]) bot where pg_try_advisory_lock(7263003, bot) limit {MOST_NEW}"
+        return {bot for (bot,) in await self._ask(statement, bots)}
 
     async def release(self, bots: Iterable[int]) -> None:
         await self._ask("select pg_advisory_unlock(7263003, bot) from unnest(%s::int[]) bot", bots)
