@@ -176,7 +176,7 @@ def _sealed(bot: Bot, tokens: list[str]) -> bytes | None:
 
 def _gone(bot_id: int, token: str) -> None:
     bot = db.session.get_one(Bot, bot_id, with_for_update=True)
-    bot.old_tokens_sealed = _sealed(bot, [old for old in _old_tokens(bot) if old != token])
+    bot.old_tokens_sealed = _sealed(bot, sorted({*_old_tokens(bot)} - {token}))
 
 
 def _try_again(bot_id: int) -> None:

@@ -139,10 +139,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing may be sent for so many seconds: in this chat, or by the whole bot."""
+    """Nothing may be sent for so many seconds: in this chat, or by the whole bot where one is named."""
 
     seconds: float
-    whole_bot: bool = False
+    bot: int | None = None
 
 
 # Queue ------------------------------------------------------------------------------------------------------------
@@ -170,9 +170,12 @@ def have_sent(customer: Customer | Recipient, trace: str) -> None:
 
 
 def send_job(seller_id: int, bot_id: int, customer_id: int, trace: str) -> Job:
-    # A share of its own: a bot that has to rest from sending still listens.
-    args, lock = {"customer": customer_id}, f"send:{customer_id}"
-    return Job(Name.SEND, seller_id, trace, args, lock, share=f"send:{bot_id}")
+    return Job(Name.SEND, seller_id, trace, {"customer": customer_id}, f"send:{customer_id}", share=_share(bot_id))
+
+
+def _share(bot_id: int) -> str:
+    """Not the bot's own: one that has to rest from sending still listens."""
+    return f"send:{bot_id}"
 
 
 # Send -------------------------------------------------------------------------------------------------------------
@@ -185,8 +188,8 @@ async def send(threads: Threads, channels: Mapping[str, Channel], seller: int, c
         if isinstance(turn, Claimed):
             outcome = await _try(channels[turn.channel], turn)
             turn = await threads.run(seller, _turn, customer, turn, outcome)
-        elif turn.whole_bot:
-            rest(turn.seconds)
+        elif turn.bot:
+            rest(_share(turn.bot), Name.SEND, turn.seconds)
             await threads.in_db(seller, _again, customer)
             return
         elif turn.seconds <= LONGEST_NAP_S and not crowded():
@@ -251,7 +254,7 @@ def _pace(first: Waiting) -> Wait | None:
     if early > 0:
         return Wait(early)
     if db.session.execute(_PACE_BOT, {"row": first.bot_id}).first() is None:
-        return Wait(BOT_REST_S, whole_bot=True)
+        return Wait(BOT_REST_S, first.bot_id)
     db.session.execute(_PACE_CHAT, {"row": first.customer_id})
     return None
 

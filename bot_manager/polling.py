@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from sqlalchemy import BigInteger, bindparam, func, or_, select
@@ -59,8 +59,8 @@ class Locks:
 
     async def take(self, bots: Iterable[int]) -> set[int]:
         """Those of the bots that are ours now: not all at once, so that their first calls are no stampede."""
-        statement = f"select bot from unnest(%s::int[]) bot where pg_try_advisory_lock(7263003, bot) limit {MOST_NEW}"
-        return {bot for (bot,) in await self._ask(statement, bots)}
+        statement = "select bot from unnest(%s::int[]) bot where pg_try_advisory_lock(7263003, bot) limit %s"
+        return {bot for (bot,) in await self._ask(statement, bots, MOST_NEW)}
 
     async def release(self, bots: Iterable[int]) -> None:
         await self._ask("select pg_advisory_unlock(7263003, bot) from unnest(%s::int[]) bot", bots)
@@ -78,11 +78,11 @@ class Locks:
         if self._connection is not None:
             await self._connection.close()
 
-    async def _ask(self, statement: str, bots: Iterable[int]) -> list[tuple[Any, ...]]:
+    async def _ask(self, statement: LiteralString, bots: Iterable[int], *more: int) -> list[tuple[Any, ...]]:
         wanted = list(bots)
         if not wanted:
             return []
-        return await (await (await self._open()).execute(statement, (wanted,))).fetchall()
+        return await (await (await self._open()).execute(statement, (wanted, *more))).fetchall()
 
     async def _open(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
         if self._connection is None:

@@ -90,7 +90,7 @@ def test_a_share_that_rests_is_passed_over_until_it_has_rested() -> None:
     time = Time()
     turns = Turns(["chat"], 4, time)
     turns.begin(1, "chat", "a")
-    turns.rest(1, 0.25)
+    turns.rest("chat", "a", 0.25)
     turns.end(1)
     assert turns.resting() == [("chat", "a")]
     time.now = 0.25
@@ -181,7 +181,7 @@ def test_what_was_passed_over_goes_on_at_once_when_it_may(
     async def run(number: int, **_: Any) -> None:
         ran.append(number)
         if number == 0:
-            queue.rest(0.1)
+            queue.rest("resting", Name.SEND, 0.1)
         await asyncio.sleep(0)
 
     put(seller, Name.SEND, "resting", number=0)

@@ -22,7 +22,6 @@ from typing import Any
 import procrastinate
 import psycopg
 from procrastinate.exceptions import ConnectorException, UniqueViolation
-from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job as EngineJob
 from procrastinate.jobs import Notification
 from procrastinate.manager import JobManager, NotificationCallback
@@ -327,19 +326,19 @@ def _pool(**options: Any) -> AsyncConnectionPool:
 
 
 Run = Callable[..., Awaitable[None]]
-_slot: ContextVar[_Slot | None] = ContextVar("slot", default=None)
+_worker: ContextVar[Worker | None] = ContextVar("worker", default=None)
 
 
-def rest(seconds: float) -> None:
-    """Has the turns of the running job's share passed over for so long; to be called by the job, in the event loop."""
-    if slot := _slot.get():
-        slot.worker.let_rest(slot.job, seconds)
+def rest(share: str, name: Name, seconds: float) -> None:
+    """Has the turns of this share, in the lane of such jobs, passed over by the worker that runs the calling job."""
+    if worker := _worker.get():
+        worker.let_rest(LANES[name], share, seconds)
 
 
 def crowded() -> bool:
     """Whether the running job should not keep its slot while it only waits: half of the worker's are taken."""
-    slot = _slot.get()
-    return slot is not None and slot.worker.turns.crowded()
+    worker = _worker.get()
+    return worker is not None and worker.turns.crowded()
 
 
 class Worker:
@@ -358,7 +357,7 @@ class Worker:
         self._manager = _Manager(connector, self.turns)
         self._app.job_manager = self._manager
         for name, run in runs.items():
-            task = self._app.task(name=name, queue=LANES[name], retry=_Patience(), pass_context=True)
+            task = self._app.task(name=name, queue=LANES[name], retry=_Patience())
             task(self._job(name, run))
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -408,8 +407,8 @@ class Worker:
         await self._app.run_worker_async(**{**options, **changes})
 
     def _job(self, name: Name, run: Run) -> Callable[..., Awaitable[None]]:
-        async def task(context: JobContext, seller: int, trace: str, **args: Any) -> None:
-            _slot.set(_Slot(self, context.job.id or 0))
+        async def task(seller: int, trace: str, **args: Any) -> None:
+            _worker.set(self)
             with log.bound(trace, seller):
                 try:
                     await run(seller=seller, **args)
@@ -419,16 +418,8 @@ class Worker:
 
         return task
 
-    def let_rest(self, job: int, seconds: float) -> None:
-        """Passes over the turns of the job's share for so long."""
-        self.turns.rest(job, seconds)
+    def let_rest(self, lane: Lane, share: str, seconds: float) -> None:
+        """Passes over the turns of the share for so long."""
+        self.turns.rest(lane, share, seconds)
         loop = asyncio.get_running_loop()
         loop.call_later(seconds, lambda: loop.create_task(self._manager.look_again()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """Where a job runs."""
-
-    worker: Worker
-    job: int

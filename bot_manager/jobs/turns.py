@@ -45,10 +45,9 @@ class Turns:
     def end(self, job: int) -> None:
         self._held.pop(job, None)
 
-    def rest(self, job: int, seconds: float) -> None:
-        """The share of this job, which is under way, is passed over for so long."""
-        if key := self._held.get(job):
-            self._rests[key] = self._clock() + seconds
+    def rest(self, lane: str, share: str, seconds: float) -> None:
+        """The share is passed over for so long."""
+        self._rests[lane, share] = self._clock() + seconds
 
     def crowded(self) -> bool:
         """Whether half of the slots are taken."""
