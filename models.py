@@ -174,7 +174,10 @@ class BotState(StrEnum):
 
 
 class Bot(Base):
-    """A bot on a channel. public_id: the opaque id in its webhook's address. pix_minutes: how long a code lives."""
+    """A bot on a channel. public_id: the opaque id in its webhook's address. pix_minutes: how long a code lives.
+
+    old_tokens_sealed: a list of the tokens it had before and whose updates may still be pushed to us.
+    """
 
     __tablename__ = "bot"
     __table_args__ = (UniqueConstraint("seller_id", "key"),)
@@ -186,6 +189,7 @@ class Bot(Base):
     public_id: Mapped[str] = mapped_column(unique=True)
     token_sealed: Mapped[bytes | None]
     token_hash: Mapped[str | None] = mapped_column(unique=True)
+    old_tokens_sealed: Mapped[bytes | None]
     username: Mapped[str | None]
     name: Mapped[str | None]
     test: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -738,7 +742,10 @@ class Retry(Base):
 
 
 class Timer(Base):
-    """A job to come. key is what it is about, so that it can be moved or cancelled; args go to the job as they are."""
+    """A job to come. key is what it is about, so that it can be moved or cancelled; args go to the job as they are.
+
+    share: whose turn the job will take.
+    """
 
     __tablename__ = "timer"
 
@@ -747,6 +754,7 @@ class Timer(Base):
     seller_id: Mapped[int] = mapped_column(ForeignKey("seller.id", ondelete="CASCADE"))
     args: Mapped[dict[str, Any]]
     lock: Mapped[str | None]
+    share: Mapped[str] = mapped_column(server_default="any")
     trace_id: Mapped[str]
     due_at: Mapped[datetime] = mapped_column(index=True)
 

@@ -23,6 +23,8 @@ NAMES = (
     "held",
     "recovery",
     "soak",
+    "fairness",
+    "bots",
 )
 
 

@@ -13,11 +13,12 @@ from collections import defaultdict
 from http.client import HTTPConnection
 
 _SENT = {"ok": True, "result": {"message_id": 1, "date": 1, "chat": {"id": 1, "type": "private"}, "text": "x"}}
+POLL_S = 20.0  # there is never any news
 _TAKEN = {"events_received": 1, "messages": [], "fbtrace_id": "A"}
 
 
 class Outside:
-    """Asks a running fake what came in. kinds: `sendMessage`, `events`."""
+    """Asks a running fake what came in. kinds: `sendMessage`, `events`; of one bot, `sendMessage@<its number>`."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -51,8 +52,14 @@ class Arrivals:
                 return await self._wait(self._times[kind], int(count))
             case [*_, "transactions", charge]:
                 return {"id": charge, "status": "paid", "value": 4990, "end_to_end_id": None}
-            case [*_, kind]:
+            case [_, "getUpdates"]:
+                await self._note("getUpdates")
+                await asyncio.sleep(POLL_S)
+                return {"ok": True, "result": []}
+            case [*whose, kind]:
                 await self._note(kind)
+                if whose and whose[0].startswith("bot"):
+                    await self._note(f"{kind}@{whose[0].removeprefix('bot').partition(':')[0]}")
                 return _TAKEN if kind == "events" else _SENT
 
     async def _note(self, kind: str) -> None:

@@ -54,8 +54,10 @@ _numbers = count(1)
 
 @dataclass(frozen=True)
 class Shop:
-    """gateways, doors: id and the path of its notices, by kind. visitor_sealed: what each of its clicks holds."""
+    """number: its bot's at Telegram. gateways, paths: id and where its notices go, by kind. visitor_sealed: what each
+    of its clicks holds."""
 
+    number: int
     seller_id: int
     bot_id: int
     offer_id: int
@@ -96,10 +98,10 @@ class Market:
             db.engine.dispose()
         stage.run("delete from procrastinate_jobs")  # what opening them gave to do
 
-    def alone(self) -> Market:
-        """The first shop only."""
+    def alone(self, number: int = 0) -> Market:
+        """One shop only."""
         smaller = copy(self)
-        smaller.shops = self.shops[:1]
+        smaller.shops = [self.shops[number]]
         return smaller
 
     def sales(self, many: int, kind: str) -> list[Sale]:
@@ -159,6 +161,7 @@ def _open_shop() -> Shop:
     doors.put(DoorKind.LINK, link.slug, seller, link.id)
     accounts = {kind: _add_gateway(seller, kind) for kind in ("woovi", "pushinpay")}
     shop = Shop(
+        number=100000 + number,
         seller_id=seller,
         bot_id=bot.id,
         offer_id=offer.id,

@@ -114,7 +114,7 @@ def _note_person(customer: Customer, heard: Heard, trace: str) -> None:
         customer.profile_sealed = vault().seal_json(heard.profile, PROFILE, customer.seller_id)
     if heard.tap_id:
         args = {"bot": customer.bot_id, "tap": heard.tap_id}
-        enqueue(Job(Name.ANSWER_TAP, customer.seller_id, trace, args))
+        enqueue(Job(Name.ANSWER_TAP, customer.seller_id, trace, args, share=f"bot:{customer.bot_id}"))
     if heard.kind == "blocked":
         customer.blocked_at = datetime.now(UTC)
     elif heard.kind == "asks_in":

@@ -182,7 +182,7 @@ def _hand_over_one(sale: Sale, thing: Waiting) -> None:
 
 
 def _recipient(sale: Sale) -> messages.Recipient:
-    return messages.Recipient(sale.customer_id, sale.seller_id)
+    return messages.Recipient(sale.customer_id, sale.seller_id, sale.bot_id)
 
 
 def _skip(sale: Sale, thing: Waiting) -> None:

@@ -79,7 +79,7 @@ def put(chat: Chat, event_key: str, body: dict[str, Any], update_id: int | None 
 
 def _have_handled(chat: Chat, trace: str) -> None:
     args = {"bot": chat.bot_id, "channel": chat.channel, "chat": chat.chat_id}
-    enqueue(Job(Name.CONVERSE, chat.seller_id, trace, args, lock=chat.lock))
+    enqueue(Job(Name.CONVERSE, chat.seller_id, trace, args, chat.lock, share=f"bot:{chat.bot_id}"))
 
 
 def keep_unreadable(seller_id: int, bot_id: int, channel: str, raw: bytes, trace: str) -> None:

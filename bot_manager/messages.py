@@ -21,7 +21,7 @@ from bot_manager.app import Threads, vault
 from bot_manager.channels.base import Ambiguous, Blocked, ChannelError, Content, Refused, SlowDown, TokenRefused
 from bot_manager.funnels import texts
 from bot_manager.jobs.names import Name
-from bot_manager.jobs.queue import Job, enqueue, set_timer
+from bot_manager.jobs.queue import Job, crowded, enqueue, rest, set_timer
 from models import (
     Base,
     Bot,
@@ -96,6 +96,7 @@ _DELIVERED = (
 
 # Telegram's bounds for replies: about 30 a second for a bot, one a second for a chat, short bursts of each.
 BOT_PACE, BOT_BURST = timedelta(seconds=1 / 30), timedelta(seconds=1)
+BOT_REST_S = 0.25  # long enough for several places, short enough to use them all
 CHAT_PACE, CHAT_BURST = timedelta(seconds=1), timedelta(seconds=3)
 _PACE_BOT = (
     update(_bot)
@@ -121,6 +122,7 @@ class Recipient:
 
     id: int
     seller_id: int
+    bot_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +139,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing may be sent for so many seconds."""
+    """Nothing may be sent for so many seconds: in this chat, or by the whole bot where one is named."""
 
     seconds: float
+    bot: int | None = None
 
 
 # Queue ------------------------------------------------------------------------------------------------------------
@@ -163,11 +166,16 @@ def content_of(message: Message | Waiting) -> Content:
 
 def have_sent(customer: Customer | Recipient, trace: str) -> None:
     """Has the chat's messages sent, after this transaction."""
-    enqueue(send_job(customer.seller_id, customer.id, trace))
+    enqueue(send_job(customer.seller_id, customer.bot_id, customer.id, trace))
 
 
-def send_job(seller_id: int, customer_id: int, trace: str) -> Job:
-    return Job(Name.SEND, seller_id, trace, {"customer": customer_id}, lock=f"send:{customer_id}")
+def send_job(seller_id: int, bot_id: int, customer_id: int, trace: str) -> Job:
+    return Job(Name.SEND, seller_id, trace, {"customer": customer_id}, f"send:{customer_id}", share=_share(bot_id))
+
+
+def _share(bot_id: int) -> str:
+    """Not the bot's own: one that has to rest from sending still listens."""
+    return f"send:{bot_id}"
 
 
 # Send -------------------------------------------------------------------------------------------------------------
@@ -180,7 +188,11 @@ async def send(threads: Threads, channels: Mapping[str, Channel], seller: int, c
         if isinstance(turn, Claimed):
             outcome = await _try(channels[turn.channel], turn)
             turn = await threads.run(seller, _turn, customer, turn, outcome)
-        elif turn.seconds <= LONGEST_NAP_S:
+        elif turn.bot:
+            rest(_share(turn.bot), Name.SEND, turn.seconds)
+            await threads.in_db(seller, _again, customer)
+            return
+        elif turn.seconds <= LONGEST_NAP_S and not crowded():
             await asyncio.sleep(turn.seconds)
             turn = await threads.run(seller, _turn, customer)
         else:
@@ -242,7 +254,7 @@ def _pace(first: Waiting) -> Wait | None:
     if early > 0:
         return Wait(early)
     if db.session.execute(_PACE_BOT, {"row": first.bot_id}).first() is None:
-        return Wait(BOT_PACE.total_seconds() * secrets.randbelow(8) + 0.05)
+        return Wait(BOT_REST_S, first.bot_id)
     db.session.execute(_PACE_CHAT, {"row": first.customer_id})
     return None
 
@@ -352,6 +364,13 @@ def _slow_down(customer: Customer, seconds: float) -> bool:
     return True
 
 
+def _again(customer_id: int) -> None:
+    """To the end of the bot's line."""
+    have_sent(db.session.get_one(Customer, customer_id), log.trace_id.get())
+
+
 def _later(customer_id: int, seconds: float) -> None:
     customer = db.session.get_one(Customer, customer_id)
-    set_timer(f"send:{customer_id}", send_job(customer.seller_id, customer_id, log.trace_id.get()), seconds)
+    set_timer(
+        f"send:{customer_id}", send_job(customer.seller_id, customer.bot_id, customer_id, log.trace_id.get()), seconds
+    )

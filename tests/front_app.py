@@ -48,10 +48,10 @@ def store() -> str:
     return "stored"
 
 
-@flask.get("/hold")
-def hold() -> str:
+@flask.get("/hold/<n>")
+def hold(n: str) -> str:
     """Answers once the test has made the file `release`."""
-    (_folder / f"holding-{request.args['n']}").touch()
+    (_folder / f"holding-{n}").touch()
     give_up = time.monotonic() + 15
     while not (_folder / "release").exists() and time.monotonic() < give_up:
         time.sleep(0.01)

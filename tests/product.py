@@ -87,9 +87,10 @@ class Product:
         children.end_leftovers(self.mark)
         self.server.stop()
 
-    def spawn(self, *words: str) -> subprocess.Popen[bytes]:
-        """One more process of it, beside those of `run`: `spawn("worker")`."""
-        self._others.append(self._spawn(*words, DATABASE_URL=self.urls.app, DATABASE_OWNER_URL=self.urls.owner))
+    def spawn(self, *words: str, **more: str) -> subprocess.Popen[bytes]:
+        """One more process of it, beside those of `run`: `spawn("worker")`. more: settings of its own."""
+        more = {"DATABASE_URL": self.urls.app, "DATABASE_OWNER_URL": self.urls.owner, **more}
+        self._others.append(self._spawn(*words, **more))
         return self._others[-1]
 
     def end(self, process: subprocess.Popen[bytes]) -> None:

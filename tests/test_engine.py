@@ -183,18 +183,18 @@ def _somebody_waits(owner: Engine) -> bool:
 
 @contextmanager
 def _races_lost() -> Iterator[list[Exception]]:
-    """What the engine's own fetch raised, and ours made nothing of."""
-    fetch, lost = queue.JobManager.fetch_job, []
+    """What the database raised at a fetch, and the worker made nothing of."""
+    ask, lost = queue.procrastinate.PsycopgConnector.execute_query_one_async, []
 
     async def watched(*args: Any, **options: Any) -> Any:
         try:
-            return await fetch(*args, **options)
+            return await ask(*args, **options)
         except queue.UniqueViolation as error:
             lost.append(error)
             raise
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue.JobManager, "fetch_job", watched)
+        patch.setattr(queue.procrastinate.PsycopgConnector, "execute_query_one_async", watched)
         yield lost
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from bot_manager.jobs.queue import _Manager
+from bot_manager.jobs.turns import Turns
 
 NOBODY = {"id": None}
 JOB = {"id": 7, "status": "doing", "lock": None, "queueing_lock": None, "task_name": "deliver", "args": {},
-       "priority": 0, "scheduled_at": None, "queue_name": "money", "attempts": 0, "worker_id": 1}  # fmt: skip
+       "priority": 0, "scheduled_at": None, "queue_name": "money", "attempts": 0, "worker_id": 1, "share": "a"}  # fmt: skip
 
 
 class Database:
@@ -33,7 +35,7 @@ async def fetch(database: Database) -> int | None:
     async def heard(**_: Any) -> None:
         pass
 
-    manager = _Manager(database)  # type: ignore[arg-type]
+    manager = _Manager(database, Turns(["money"], 16, time.monotonic))
     await manager.listen_for_jobs(on_notification=heard)
     job = await manager.fetch_job(None, worker_id=1)
     return job and job.id

@@ -1,7 +1,7 @@
 """Serves the Flask app under an ASGI server.
 
 A thread worker stops at as many slow clients as it has threads. Here the event loop takes in the body, bounded in size
-and time, and only a whole request is given a thread.
+and time, and only a whole request is given a thread, the addresses in turn: one that is flooded keeps no other waiting.
 
 The answer is collected before it is sent: right for pages and exports of some megabytes, no place for streams.
 """
@@ -19,9 +19,12 @@ from io import BytesIO
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from web.turns import Turns
+
 MAX_BODY = 1024 * 1024  # bytes; a route's own limit is narrower and its own to answer
 BODY_SECONDS = 5.0  # for the whole body
 MAX_WAITING = 256  # whole requests, in one process, that have a thread or wait for one
+MAX_IN_LINE = 64  # of them, waiting at one address
 MAX_HELD = 64 * 1024 * 1024  # bytes of bodies in one process; beyond it only small ones are taken in
 SMALL_BODY = 64 * 1024  # bytes; every notice known to us is smaller
 LINGER_SECONDS = 1.0
@@ -32,6 +35,7 @@ _TEXTS = {
     500: "Algo deu errado.",
     503: "Muita gente ao mesmo tempo. Tente de novo em alguns segundos.",
 }
+_DEPTHS = {"webhook": 2, "api": 3}  # how many more parts of the path say whose it is; of other paths, one
 
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
@@ -68,7 +72,7 @@ class Front:
     def __init__(self, wsgi_app: WsgiApp, threads: int) -> None:
         self._app = wsgi_app
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="web")
-        self._waiting = 0
+        self._turns = Turns(threads, MAX_WAITING, MAX_IN_LINE)
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +87,7 @@ class Front:
         body = bytearray()
         try:
             await self._read(scope, receive, body)
-            await _send(send, scope["method"], await self._run(_environ(scope, bytes(body))))
+            await _send(send, scope["method"], await self._run(_address(scope), scope, bytes(body)))
         except _Refused as refused:
             await _send(send, scope["method"], refused.answer)
             await _drop_rest(receive)
@@ -115,17 +119,26 @@ class Front:
             raise _Refused(503, (b"retry-after", b"5"))
         return bool(message.get("more_body"))
 
-    async def _run(self, environ: dict[str, Any]) -> Answer:
-        if self._waiting >= MAX_WAITING:
+    async def _run(self, address: str, scope: Scope, body: bytes) -> Answer:
+        if not await self._turns.take(address):
             return _plain(503, (b"retry-after", b"2"))
-        self._waiting += 1
+        work = self._pool.submit(_call, self._app, _environ(scope, body))
+        work.add_done_callback(self._leaves(address))
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, _call, self._app, environ)
+            return await asyncio.wrap_future(work)
         except Exception:
             log.exception("The app raised; answered 500")
             return _plain(500)
-        finally:
-            self._waiting -= 1
+
+    def _leaves(self, address: str) -> Callable[[object], None]:
+        """A client that goes away leaves its thread busy: the place is free when the thread is."""
+        loop = asyncio.get_running_loop()
+
+        def leave(_: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._turns.leave, address)
+
+        return leave
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -137,6 +150,13 @@ class Front:
 
 def _plain(status: int, *headers: tuple[bytes, bytes]) -> Answer:
     return Answer(status, [(b"content-type", b"text/plain; charset=utf-8"), *headers], _TEXTS[status].encode())
+
+
+def _address(scope: Scope) -> str:
+    """Whose door is knocked at: the path up to its secret or its slug, and with what key where there is one."""
+    _, first, *more = [*str(scope["path"]).split("/", 5), ""][:6]
+    key: bytes = dict(scope["headers"]).get(b"authorization", b"")
+    return "/".join([first, *more[: _DEPTHS.get(first, 1)], key.decode("latin-1")])
 
 
 def _declared_length(scope: Scope) -> int:

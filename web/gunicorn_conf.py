@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-
+from bot_manager.ops import open_files
 from bot_manager.settings import Settings
 
 _settings = Settings.from_env()
@@ -25,13 +24,4 @@ preload_app = True  # the workers share what they import; the database pool conn
 loglevel = "warning"
 accesslog = None  # paths carry secrets
 
-
-def _raise_open_files_limit() -> None:
-    """Slow clients cost one descriptor each; the usual soft limit of 1024 is reached too soon."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    if soft not in (resource.RLIM_INFINITY, wanted):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
-_raise_open_files_limit()
+open_files.raise_limit()

@@ -6,6 +6,7 @@ Channels know no tables. Errors, caught by `messages.send`::
     ├── Refused               the channel does not take this message (400): permanent
     ├── Blocked               the customer blocked the bot, or never started it: permanent until they are back
     ├── TokenRefused          the bot's token is not accepted (401, 404): the seller must act
+    ├── TokenInUse            somebody else fetches this bot's updates (409): the seller must act
     ├── SlowDown              too fast (429): `retry_after` seconds; `chat` says whether only this chat
     ├── Unsent                nothing left this machine (DNS, connect, 5xx): try again
     └── Ambiguous             sent, no answer: whether it arrived is unknown
@@ -35,6 +36,10 @@ class Blocked(ChannelError):
 
 class TokenRefused(ChannelError):
     """The bot's token is not accepted any more."""
+
+
+class TokenInUse(ChannelError):
+    """Somebody else fetches this bot's updates, or has them pushed elsewhere."""
 
 
 class SlowDown(ChannelError):

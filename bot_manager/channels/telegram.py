@@ -19,7 +19,16 @@ import segno
 import telegram
 from telegram import CopyTextButton, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions
 from telegram.constants import MessageLimit, ParseMode
-from telegram.error import BadRequest, Forbidden, InvalidToken, NetworkError, RetryAfter, TelegramError, TimedOut
+from telegram.error import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    InvalidToken,
+    NetworkError,
+    RetryAfter,
+    TelegramError,
+    TimedOut,
+)
 
 from bot_manager.channels.base import (
     Ambiguous,
@@ -30,6 +39,7 @@ from bot_manager.channels.base import (
     Heard,
     Refused,
     SlowDown,
+    TokenInUse,
     TokenRefused,
     Unsent,
 )
@@ -49,6 +59,7 @@ _NOT_TO_REMOVE = ("participant_id_invalid", "user_not_participant", "administrat
 # In the library BadRequest and TimedOut are NetworkErrors, so the order counts.
 _MEANINGS: tuple[tuple[type[TelegramError], type[ChannelError]], ...] = (
     (InvalidToken, TokenRefused),
+    (Conflict, TokenInUse),
     (Forbidden, Blocked),
     (BadRequest, Refused),
     (TimedOut, Ambiguous),
@@ -67,19 +78,22 @@ class Identity:
 
 
 class Telegram:
-    """The sending side, for as many bots as there are; `async with` it."""
+    """The Bot API, for as many bots as there are; `async with` it."""
 
     def __init__(self, api_url: str) -> None:
         self._base_url = f"{api_url}/bot"
         self._request = SharedRequest()
+        self._polls = SharedRequest(connections=0)  # each takes one for as long as there is no news
         self._bots: OrderedDict[str, telegram.Bot] = OrderedDict()
 
     async def __aenter__(self) -> Telegram:
         await self._request.open()
+        await self._polls.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._request.close()
+        await self._polls.close()
 
     def bot(self, token: str) -> telegram.Bot:
         if token not in self._bots:
@@ -154,12 +168,19 @@ class Telegram:
         await _mapped(lambda: bot.set_my_commands(COMMANDS))
         return Identity(str(me.username), me.first_name)
 
+    async def disconnect(self, token: str, address: str) -> None:
+        """Has no more updates pushed to the address (its end is enough); elsewhere they go on. Raises ChannelError."""
+        bot = self.bot(token)
+        there = await _mapped(bot.get_webhook_info)
+        if there.url.endswith(address):
+            await _mapped(bot.delete_webhook)
+
     async def updates(self, token: str, after: int, patience_s: int) -> list[dict[str, Any]]:
         """The raw updates beyond `after`, waiting for one as long as told. Raises ChannelError."""
         # Not through `Bot.get_updates`: one update that the library can't read would lose the whole batch.
         asked = urlencode({"offset": after + 1, "timeout": patience_s, "allowed_updates": json.dumps(UPDATES)})
         url = f"{self._base_url}{token}/getUpdates?{asked}"
-        found = await _mapped(lambda: self._request.post(url, read_timeout=patience_s + 5))
+        found = await _mapped(lambda: self._polls.post(url, read_timeout=patience_s + 5))
         return [update for update in found if isinstance(update, dict)] if isinstance(found, list) else []
 
 

@@ -25,9 +25,13 @@ class NotSent(NetworkError):
 
 
 class SharedRequest(BaseRequest):
-    """All bots' calls. Opened and closed by its owner: a bot's own `shutdown` must not close the others' session."""
+    """All bots' calls. Opened and closed by its owner: a bot's own `shutdown` must not close the others' session.
 
-    def __init__(self) -> None:
+    connections: how many at once; 0 means without bound.
+    """
+
+    def __init__(self, connections: int = CONNECTIONS) -> None:
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -35,7 +39,7 @@ class SharedRequest(BaseRequest):
         return ANSWER_S
 
     async def open(self) -> None:
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ttl_dns_cache=300)
+        connector = aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=300)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=True)
 
     async def close(self) -> None:

@@ -47,6 +47,7 @@ def runs(on: Runtime) -> dict[Name, Run]:
         Name.END_ACCESS: partial(access.end, on.threads, on.telegram),
         Name.TAKE_ACCESS_BACK: _in_thread(on, access.take_back),
         Name.CONNECT_BOT: partial(connections.connect, on.threads, on.telegram),
+        Name.DISCONNECT_BOT: partial(connections.disconnect, on.threads, on.telegram),
         Name.CHARGE: _in_thread(on, charges.charge),
         Name.LOOK: _in_thread(on, charges.look),
         Name.CONFIRM: _in_thread(on, notices.confirm),

@@ -29,6 +29,7 @@ class Name(StrEnum):
     REPORT_PURCHASE = "report_purchase"
     SEND_CONVERSION = "send_conversion"
     CONNECT_BOT = "connect_bot"
+    DISCONNECT_BOT = "disconnect_bot"
     FETCH_PUBLIC_KEYS = "fetch_public_keys"
     RETRY_BATCH = "retry_batch"
 
@@ -48,6 +49,7 @@ LANES: dict[Name, Lane] = {
     Name.REPORT_PURCHASE: Lane.BULK,
     Name.SEND_CONVERSION: Lane.BULK,
     Name.CONNECT_BOT: Lane.BULK,
+    Name.DISCONNECT_BOT: Lane.BULK,
     Name.FETCH_PUBLIC_KEYS: Lane.BULK,
     Name.RETRY_BATCH: Lane.BULK,
 }

@@ -11,7 +11,9 @@ import asyncio
 import json
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,6 +32,7 @@ from sqlalchemy.engine import Connection
 
 from bot_manager import log, patience
 from bot_manager.jobs.names import LANES, Lane, Name
+from bot_manager.jobs.turns import Turns
 from bot_manager.liveness import hung_up
 from models import db
 
@@ -43,25 +46,31 @@ STOP_S = 23.0  # less than the supervisor's patience
 POLL_S = 1.0
 ALONE = "alone"  # the lane of jobs that were under way at more than one end of their process
 AGAIN_S = 0.5
+MOST_SWEPT = 5000  # 0.1 ms each; whoever has more due at once does not keep the others waiting for long
 
 _ENQUEUE = text(
-    "insert into procrastinate_jobs (queue_name, task_name, lock, args)"
-    " select j.lane, j.name, j.lock, j.args"
-    " from jsonb_to_recordset(cast(:jobs as jsonb)) as j(lane text, name text, lock text, args jsonb)"
+    "insert into procrastinate_jobs (queue_name, task_name, lock, args, share)"
+    " select j.lane, j.name, j.lock, j.args, j.share"
+    " from jsonb_to_recordset(cast(:jobs as jsonb)) as j(lane text, name text, lock text, args jsonb, share text)"
 )
 _SET_TIMERS = text(
-    "insert into timer (key, kind, seller_id, args, lock, trace_id, due_at)"
-    " values (:key, :kind, :seller_id, cast(:args as jsonb), :lock, :trace_id, now() + make_interval(secs => :seconds))"
+    "insert into timer (key, kind, seller_id, args, lock, share, trace_id, due_at)"
+    " values (:key, :kind, :seller_id, cast(:args as jsonb), :lock, :share, :trace_id,"
+    " now() + make_interval(secs => :seconds))"
     " on conflict (key) do update set kind = excluded.kind, args = excluded.args, lock = excluded.lock,"
-    " trace_id = excluded.trace_id, due_at = excluded.due_at"
+    " share = excluded.share, trace_id = excluded.trace_id, due_at = excluded.due_at"
 )
 _CANCEL_TIMER = text("delete from timer where key = :key")
 _SWEEP = text(
     "with due as (delete from timer where key in"
-    "  (select key from timer where due_at <= now() order by due_at limit 500 for update skip locked) returning *)"
-    " insert into procrastinate_jobs (queue_name, task_name, lock, args)"
-    " select cast(:lanes as jsonb) ->> kind, kind, lock,"
+    "  (select key from timer where due_at <= now() order by due_at limit :most for update skip locked) returning *)"
+    " insert into procrastinate_jobs (queue_name, task_name, lock, share, args)"
+    " select cast(:lanes as jsonb) ->> kind, kind, lock, share,"
     "  args || jsonb_build_object('seller', seller_id, 'trace', trace_id) from due"
+)
+_FETCH = (
+    "select id, status, task_name, priority, lock, queueing_lock, args, scheduled_at, queue_name, attempts, worker_id,"
+    " share from fetch_in_turn(%(lanes)s::text[], %(served)s::text[], %(passed)s::text[], %(worker)s)"
 )
 _FREE_THE_DEAD = text(
     "with dead as (delete from procrastinate_workers"
@@ -109,17 +118,22 @@ _ALIVE = text(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A call to come. lock: jobs with the same one run one after the other (a hint, never a fence)."""
+    """A call to come. lock: jobs with the same one run one after the other (a hint, never a fence).
+
+    share: whose backlog it is part of; the shares of a lane take turns. The seller's, unless told otherwise.
+    """
 
     name: Name
     seller_id: int
     trace_id: str
     args: Mapping[str, Any] = field(default_factory=dict)
     lock: str | None = None
+    share: str = ""
 
     def row(self) -> dict[str, Any]:
         args = {**self.args, "seller": self.seller_id, "trace": self.trace_id}
-        return {"lane": LANES[self.name], "name": self.name, "lock": self.lock, "args": args}
+        share = self.share or f"seller:{self.seller_id}"
+        return {"lane": LANES[self.name], "name": self.name, "lock": self.lock, "share": share, "args": args}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +154,8 @@ def enqueue(*jobs: Job) -> None:
 def set_timer(key: str, job: Job, seconds: float) -> None:
     """The job runs in so many seconds, unless the timer with this key is set again or cancelled."""
     values = {"key": key, "kind": job.name, "seller_id": job.seller_id, "args": json.dumps(dict(job.args))}
-    db.session.execute(_SET_TIMERS, {**values, "lock": job.lock, "trace_id": job.trace_id, "seconds": seconds})
+    values |= {"lock": job.lock, "share": job.row()["share"], "trace_id": job.trace_id}
+    db.session.execute(_SET_TIMERS, {**values, "seconds": seconds})
 
 
 def cancel_timer(key: str) -> None:
@@ -149,7 +164,7 @@ def cancel_timer(key: str) -> None:
 
 def sweep_timers(connection: Connection) -> None:
     """Turns due timers into jobs. Safe to run twice, and in several processes at once."""
-    connection.execute(_SWEEP, {"lanes": json.dumps(LANES)})
+    connection.execute(_SWEEP, {"lanes": json.dumps(LANES), "most": MOST_SWEPT})
 
 
 def free_the_dead(connection: Connection) -> int:
@@ -205,9 +220,19 @@ class _Patience(procrastinate.BaseRetryStrategy):
 
 
 class _Manager(JobManager):
-    """Outlives a restart of the database: the engine's own would go on deaf, without breath, its jobs held for ever."""
+    """Serves shares in turn, and outlives a restart of the database.
+
+    The engine's own serves in the order of arrival, whoever's, and would go on after a restart deaf, without breath,
+    its jobs held for ever.
+    """
 
     _announced = 0
+    full = False  # whether the last look that found nothing passed over shares that hold enough slots
+    _on_notification: NotificationCallback | None = None
+
+    def __init__(self, connector: Any, turns: Turns) -> None:
+        super().__init__(connector)
+        self.turns = turns
 
     async def listen_for_jobs(
         self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
@@ -216,21 +241,40 @@ class _Manager(JobManager):
             self._announced += 1
             await on_notification(channel=channel, notification=notification)
 
+        self._on_notification = note
         await _stubbornly(partial(super().listen_for_jobs, on_notification=note, queues=queues))
+
+    async def look_again(self) -> None:
+        """Has the worker look for a job, as if one was announced."""
+        if self._on_notification:
+            await self._on_notification(channel="", notification={"type": "job_inserted", "job_id": 0})
+
+    async def register_worker(self) -> int:
+        self.turns.begin_anew()
+        return await super().register_worker()
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> EngineJob | None:
         """Looks again when a job was announced during the look: the worker forgets that, and would sleep on it."""
         while True:
             announced = self._announced
-            job = await self._fetch_job(queues, worker_id)
+            job = await self._fetch_job(worker_id)
             if job or announced == self._announced:
                 return job
 
-    async def _fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> EngineJob | None:
+    async def _fetch_job(self, worker_id: int) -> EngineJob | None:
+        lanes, served = zip(*self.turns.lanes(), strict=True)
+        full = self.turns.full()
+        passed = [f"{lane} {share}" for lane, share in (*full, *self.turns.resting())]
+        values = {"lanes": list(lanes), "served": list(served), "passed": passed, "worker": worker_id}
         try:
-            return await super().fetch_job(queues, worker_id)
+            row = await self.connector.execute_query_one_async(_FETCH, **values)
         except UniqueViolation:
             return None  # lost a race for a lock; the poll or the next notice tries again
+        if row["id"] is None:
+            self.full = bool(full)
+            return None
+        self.turns.begin(row["id"], row["queue_name"], row["share"])
+        return EngineJob.from_row(row)
 
     async def update_heartbeat(self, *args: Any, **options: Any) -> None:
         await _stubbornly(partial(super().update_heartbeat, *args, **options))
@@ -239,9 +283,17 @@ class _Manager(JobManager):
         if (error := _failing.pop(job.id, None)) and job.id:
             await _stubbornly(partial(self.connector.execute_query_async, _NOTE_ERROR, job_id=job.id, error=error))
         await _stubbornly(partial(super().finish_job, job, *args, **options))
+        await self._ended(job)
 
-    async def retry_job(self, *args: Any, **options: Any) -> None:
-        await _stubbornly(partial(super().retry_job, *args, **options))
+    async def retry_job(self, job: EngineJob, *args: Any, **options: Any) -> None:
+        await _stubbornly(partial(super().retry_job, job, *args, **options))
+        await self._ended(job)
+
+    async def _ended(self, job: EngineJob) -> None:
+        self.turns.end(job.id or 0)
+        self._announced += 1
+        if self.full:  # what was passed over for this job's sake is announced by nothing else
+            await self.look_again()
 
 
 async def _stubbornly(call: Callable[[], Awaitable[None]]) -> None:
@@ -274,6 +326,19 @@ def _pool(**options: Any) -> AsyncConnectionPool:
 
 
 Run = Callable[..., Awaitable[None]]
+_worker: ContextVar[Worker | None] = ContextVar("worker", default=None)
+
+
+def rest(share: str, name: Name, seconds: float) -> None:
+    """Has the turns of this share, in the lane of such jobs, passed over by the worker that runs the calling job."""
+    if worker := _worker.get():
+        worker.let_rest(LANES[name], share, seconds)
+
+
+def crowded() -> bool:
+    """Whether the running job should not keep its slot while it only waits: half of the worker's are taken."""
+    worker = _worker.get()
+    return worker is not None and worker.turns.crowded()
 
 
 class Worker:
@@ -288,9 +353,12 @@ class Worker:
             pool_factory=_pool, conninfo=patience.conninfo(conninfo), min_size=1, max_size=4, configure=_autocommit
         )
         self._app = procrastinate.App(connector=connector)
-        self._app.job_manager = _Manager(connector)
+        self.turns = Turns(self._lanes or Lane, concurrency, time.monotonic)
+        self._manager = _Manager(connector, self.turns)
+        self._app.job_manager = self._manager
         for name, run in runs.items():
-            self._app.task(name=name, queue=LANES[name], retry=_Patience())(_logged(name, run))
+            task = self._app.task(name=name, queue=LANES[name], retry=_Patience())
+            task(self._job(name, run))
 
     async def run(self, stopping: asyncio.Event) -> None:
         async with self._app.open_async():
@@ -321,6 +389,8 @@ class Worker:
         """Runs what is ready now, not what that makes ready, and returns; for tests and one-off commands."""
         async with self._app.open_async():
             await self._work(wait=False, listen_notify=False)
+            while self._manager.full:
+                await self._work(wait=False, listen_notify=False)
 
     async def _work(self, **changes: Any) -> None:
         options: dict[str, Any] = {
@@ -336,14 +406,20 @@ class Worker:
         }
         await self._app.run_worker_async(**{**options, **changes})
 
+    def _job(self, name: Name, run: Run) -> Callable[..., Awaitable[None]]:
+        async def task(seller: int, trace: str, **args: Any) -> None:
+            _worker.set(self)
+            with log.bound(trace, seller):
+                try:
+                    await run(seller=seller, **args)
+                except Exception:
+                    logger.exception("job failed", extra={"job": name, "ref": args})
+                    raise
 
-def _logged(name: Name, run: Run) -> Callable[..., Awaitable[None]]:
-    async def task(seller: int, trace: str, **args: Any) -> None:
-        with log.bound(trace, seller):
-            try:
-                await run(seller=seller, **args)
-            except Exception:
-                logger.exception("job failed", extra={"job": name, "ref": args})
-                raise
+        return task
 
-    return task
+    def let_rest(self, lane: Lane, share: str, seconds: float) -> None:
+        """Passes over the turns of the share for so long."""
+        self.turns.rest(lane, share, seconds)
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, lambda: loop.create_task(self._manager.look_again()))

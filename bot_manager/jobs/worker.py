@@ -16,6 +16,7 @@ from bot_manager.jobs import queue
 from bot_manager.jobs.clock import Clock
 from bot_manager.jobs.kinds import Runtime, runs
 from bot_manager.jobs.queue import Worker
+from bot_manager.ops import open_files
 from bot_manager.polling import poll_bots
 from bot_manager.settings import Settings
 
@@ -28,6 +29,7 @@ SUSPECTS_S = 2.0
 async def work(settings: Settings, lanes: Sequence[str] = (), bots: bool = False) -> None:
     """Until SIGTERM or SIGINT. lanes: only these lanes' jobs; none means all. bots: poll as well."""
     stopping = _on_signals()
+    open_files.raise_limit()
     app = create_core(settings, pool_size=CONCURRENCY)
     threads = Threads(app, CONCURRENCY)
     url = settings.database_url or ""
@@ -73,6 +75,7 @@ async def work_alone(settings: Settings) -> None:
 async def poll(settings: Settings) -> None:
     """Polls bots and does nothing else, until SIGTERM or SIGINT."""
     stopping = _on_signals()
+    open_files.raise_limit()
     threads = Threads(create_core(settings, pool_size=4), 4)
     async with Telegram(settings.telegram_api_url) as telegram:
         await poll_bots(threads, telegram, stopping)

@@ -14,7 +14,7 @@ from sqlalchemy import delete, insert, select, text
 
 from bot_manager import addresses, breakers, doors, sellers
 from bot_manager.app import act_for, look_across_sellers, vault
-from bot_manager.connections import connect_job
+from bot_manager.connections import connect_job, let_go
 from bot_manager.jobs.queue import enqueue
 from bot_manager.shop.conflicts import conflicts
 from bot_manager.shop.file import BadShop, BotEntry, DestinationEntry, GatewayEntry, LinkEntry, OfferEntry, Shop
@@ -162,6 +162,8 @@ def _write_bots(entries: Iterable[BotEntry], offers: Mapping[str, Offer], seller
 def _let_go(bot: Bot, entry: BotEntry | None) -> None:
     """Frees the token of a bot that is archived or changes it, so that another of this file can have it."""
     if entry is None:
+        if bot.archived_at is None:
+            let_go(bot)
         _archive([bot])
         bot.state, bot.token_hash = BotState.ARCHIVED, None
     elif entry.token and not same_secret(fingerprint(entry.token), bot.token_hash or ""):
@@ -206,6 +208,7 @@ def _swap_token(bot: Bot, held: str | None, wanted: str) -> None:
     bot.token_sealed = vault().seal(wanted, "bot.token", bot.seller_id)
     if held is None:
         return
+    let_go(bot, held)
     bot.version += 1
     if held.partition(":")[0] != wanted.partition(":")[0]:
         bot.username = bot.name = None  # another bot: links must not lead to the old one until this one is known

@@ -88,7 +88,7 @@ class Poll:
 
 @dataclass(eq=False)
 class Mailbox:
-    """One bot's updates that were not taken yet. taken: those it acknowledged."""
+    """One bot's updates that were not taken yet. taken: those it acknowledged; polls: how often it asked."""
 
     bot: Bot
     queue: list[Parcel] = field(default_factory=list)
@@ -98,6 +98,7 @@ class Mailbox:
     webhook: Webhook | None = None
     busy: set[Any] = field(default_factory=set)
     poll: Poll | None = None
+    polls: int = 0
     last_error: tuple[int, str] | None = None
 
     def take(self, offset: int) -> None:
@@ -205,6 +206,7 @@ class Postman:
             if box.poll:
                 box.poll.end(_OTHER_POLL)
             poll = box.poll = Poll()
+            box.polls += 1
         await self._wait_for_news(box, poll, min(params.number("timeout", 0) or 0, _POLL_LIMIT))
         with self.fake.lock:
             if box.poll is poll:
