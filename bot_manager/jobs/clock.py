@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot_manager import security
+from bot_manager import reconcile, security
 from bot_manager.jobs import queue
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,16 @@ logger = logging.getLogger(__name__)
 Tick = Callable[[Connection], object]
 
 _TAKE = text("select pg_try_advisory_xact_lock(hashtext('clock'), hashtext(:tick))")
+
+
+def sweep(connection: Connection) -> None:
+    """Due timers become jobs; after an absence not all at once, so that this is looked at before."""
+    try:
+        with connection.begin_nested():
+            reconcile.beat(connection)
+    except SQLAlchemyError:
+        logger.exception("an absence could not be looked at")  # it is tried again, and must not stop the timers
+    queue.sweep_timers(connection)
 
 
 class Clock:
@@ -33,7 +43,7 @@ class Clock:
             executors={"default": ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30},
         )
-        self._every(1, queue.sweep_timers)
+        self._every(1, sweep)
         self._every(1, queue.free_the_dead)
         self._every(10, queue.clean_up)  # 500 jobs a second, more than a worker ends: what is left would only grow
         self._every(60, security.forget_security_events)
