@@ -21,6 +21,7 @@ COMMANDS = {
     "apply": "make a shop be what a file says: apply FILE",
     "export": "a shop's file back, without secrets: export EMAIL",
     "doctor": "check all that a sale needs, and say the fix: doctor [--offline]",
+    "rotate-keys": "a new key for all that is sealed, while everything runs: rotate-keys [--check | --remove-old]",
     "first_login": "make the operator of a new installation, once",
 }
 
@@ -42,7 +43,7 @@ def _call(name: str, words: list[str]) -> int:
     try:
         settings = Settings.from_env()
         log.set_up(settings.log_format, settings.log_level)
-        return int(import_module(f"bot_manager.commands.{name}").main(settings, words))
+        return int(import_module(f"bot_manager.commands.{name.replace('-', '_')}").main(settings, words))
     except (BadSetting, CannotRun, Unavailable) as error:
         print(f"bot_manager: {error}", file=sys.stderr)
         return 2
