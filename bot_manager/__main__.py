@@ -21,6 +21,9 @@ COMMANDS = {
     "apply": "make a shop be what a file says: apply FILE",
     "export": "a shop's file back, without secrets: export EMAIL",
     "doctor": "check all that a sale needs, and say the fix: doctor [--offline]",
+    "backup": "everything but the keys in one file: backup FILE|-",
+    "restore": "the database as a backup has it: restore FILE [--replace]",
+    "drill": "back up, restore beside the real database, compare, and time it all",
     "rotate-keys": "a new key for all that is sealed, while everything runs: rotate-keys [--check | --remove-old]",
     "first_login": "make the operator of a new installation, once",
 }

@@ -26,7 +26,7 @@ from sqlalchemy import create_engine
 
 from bot_manager.ops.checker import Finding, check
 from bot_manager.ops.postgres import answers
-from bot_manager.ops.schema import engine_url
+from bot_manager.settings import engine_url
 from tests import ledger
 from tests.product import Product
 from tests.shops import Shop, open_shop

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 from bot_manager import sellers
 from bot_manager.app import act_for, look_across_sellers
 from bot_manager.ops.postgres import Urls
-from bot_manager.ops.schema import engine_url
+from bot_manager.settings import engine_url
 from models import OUTSIDE_RLS, ROW_SECURED, Base, Gateway, Offer, Seller, db
 
 ACT_FOR = text("select set_config('app.seller', :seller, true)")

@@ -69,6 +69,9 @@ _FREE_THE_DEAD = text(
     "  status = (case when attempts >= :most then 'failed' else 'todo' end)::procrastinate_job_status"
     " where status = 'doing' and (worker_id is null or worker_id in (select id from dead)) returning id"
 )
+_FREE_ALL = text(
+    "update procrastinate_jobs set status = 'todo', worker_id = null, scheduled_at = null where status = 'doing'"
+)
 _CLEAN = text(
     "delete from procrastinate_jobs where id in (select id from procrastinate_jobs where"
     " status in ('succeeded', 'cancelled', 'aborted') order by id limit :batch)"
@@ -149,6 +152,12 @@ def free_the_dead(connection: Connection) -> int:
     """Puts back the jobs of workers that stopped breathing; those that killed too many workers become dead letters."""
     rows = connection.execute(_FREE_THE_DEAD, {"limit": DEAD_AFTER_S, "most": MOST_ATTEMPTS}).all()
     return len(rows)
+
+
+def start_anew(connection: Connection) -> None:
+    """For a database that was put in another's place: the workers in it are another time's, and so are their claims."""
+    connection.execute(text("delete from procrastinate_workers"))
+    connection.execute(_FREE_ALL)
 
 
 def clean_up(connection: Connection, batch: int = 5000) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import signal
 from collections.abc import Sequence
+from functools import partial
 
 from bot_manager.app import Threads, create_core
 from bot_manager.channels.telegram import Telegram
 from bot_manager.jobs.clock import Clock
 from bot_manager.jobs.kinds import Runtime, runs
 from bot_manager.jobs.queue import Worker
+from bot_manager.ops import daily_backup
 from bot_manager.polling import poll_bots
 from bot_manager.settings import Settings, engine_url
 
@@ -26,7 +28,7 @@ async def work(settings: Settings, lanes: Sequence[str] = (), bots: bool = False
     app = create_core(settings, pool_size=CONCURRENCY)
     threads = Threads(app, CONCURRENCY)
     url = settings.database_url or ""
-    clock = Clock(engine_url(url))
+    clock = Clock(engine_url(url), partial(daily_backup.make_if_due, settings))
     clock.start()
     async with Telegram(settings.telegram_api_url) as telegram:
         worker = Worker(url, runs(Runtime(threads, telegram)), lanes, CONCURRENCY)

@@ -31,8 +31,8 @@ def migrate(owner_url: str, app_role: str) -> None:
         stored = version(connection)
         if stored and stored not in known_versions(connection):
             logger.warning("the database is of a newer version, and left as it is", extra={"version": stored})
-            return
-        command.upgrade(configuration(connection), "head")
+        else:
+            command.upgrade(configuration(connection), "head")
         _grant(connection, app_role)
 
 
@@ -72,8 +72,10 @@ def _connected(url: str) -> Iterator[Connection]:
 
 
 def _grant(connection: Connection, role: str) -> None:
-    quoted = connection.dialect.identifier_preparer.quote(role)
+    quote = connection.dialect.identifier_preparer.quote
+    quoted, database = quote(role), quote(connection.execute(text("select current_database()")).scalar_one())
     for statement in (
+        f"grant connect on database {database} to {quoted}",  # a restore that was cut off has taken it away
         f"grant usage on schema public to {quoted}",
         f"grant select, insert, update, delete on all tables in schema public to {quoted}",
         f"grant usage, select on all sequences in schema public to {quoted}",
