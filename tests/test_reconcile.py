@@ -167,6 +167,19 @@ def add_charges(shop: Shop, payment: dict, many: int) -> None:
         )
 
 
+def test_looks_that_fell_due_meanwhile_do_not_all_ask_at_once(line: Line) -> None:
+    shop = open_shop(line)
+    for _ in range(3):
+        shop.buy(line.world.telegram.person())
+    go_away(line, hours=3)
+
+    tick(line)
+
+    names = line.rows("select task_name from procrastinate_jobs where status = 'todo'")
+    assert [row["task_name"] for row in names] == ["reconcile"]
+    assert line.rows("select count(*) as n from timer where key like 'look:%' and due_at > now()") == [{"n": 3}]
+
+
 def test_who_said_they_paid_comes_first_then_open_codes_and_the_newest(line: Line) -> None:
     shop = open_shop(line)
     old, expired, new, said = [shop.buy(line.world.telegram.person())["id"] for _ in range(4)]

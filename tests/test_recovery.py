@@ -52,7 +52,7 @@ bots:
 links:
   - {{slug: promo, bot: vendas}}
 destinations:
-  - {{name: pixel, kind: meta, pixel_id: "777", access_token: "pixel-token-777", bots: all}}
+  - {{name: pixel, kind: meta, pixel_id: "5550777", access_token: "pixel-token-5550777", bots: all}}
 """
 
 
@@ -290,7 +290,7 @@ def apply_shop(product: Product) -> Shop:
     world, token, bot = product.world, "pushinpay-token-apply", f"990001:AAE-{'1' * 31}"
     world.telegram.add_bot(bot, "loja_bot")
     world.pushinpay.add_account(token)
-    world.meta.add_pixel("777", "pixel-token-777")
+    world.meta.add_pixel("5550777", "pixel-token-5550777")
     file = product.home / "shop.yaml"
     file.write_text(SHOP.format(token=token, bot=bot))
     applied = product.command("apply", str(file))
@@ -298,4 +298,4 @@ def apply_shop(product: Product) -> Shop:
     made = json.loads(applied.stdout)
     until(lambda: requests.get(f"{product.url}/go/promo", allow_redirects=False, timeout=5).status_code == 302, 60)
     [row] = product.rows("select public_id from bot where id = :id", id=made["bots"]["vendas"]["id"])
-    return Shop(product, made["seller"]["id"], made["bots"]["vendas"]["id"], bot, row["public_id"], "promo", "777")
+    return Shop(product, made["seller"]["id"], made["bots"]["vendas"]["id"], bot, row["public_id"], "promo", "5550777")
