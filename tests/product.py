@@ -32,8 +32,7 @@ from sqlalchemy.exc import OperationalError
 
 from bot_manager.app import act_for
 from bot_manager.ops import children, postgres
-from bot_manager.settings import engine_url
-from bot_manager.settings import Settings
+from bot_manager.settings import Settings, engine_url
 from models import db
 from tests.until import until
 from tests.world import World

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from bot_manager.ops.checker import Finding, check
-from bot_manager.ops.schema import engine_url
+from bot_manager.settings import engine_url
 from tests import ledger
 from tests.product import ROOT, Product
 from tests.shops import Shop, open_shop

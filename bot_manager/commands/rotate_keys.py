@@ -13,8 +13,7 @@ from sqlalchemy.engine import Connection
 from bot_manager.keys import KEYS, KeyFile
 from bot_manager.ops import postgres, reseal
 from bot_manager.ops.processes import CannotRun
-from bot_manager.settings import engine_url
-from bot_manager.settings import Settings
+from bot_manager.settings import Settings, engine_url
 from bot_manager.vault import Vault, open_vault
 
 _ALONE = text("select pg_try_advisory_lock(hashtext('rotate-keys'))")

@@ -64,7 +64,7 @@ def run(
     if url:
         # Not the password: what is on the command line can be seen by every user of the machine.
         known = {name: str(value) for name, value in conninfo_to_dict(url).items()}
-        environment |= {"PGPASSWORD": known.pop("password")} if "password" in known else {}
+        environment["PGPASSWORD"] = known.pop("password", "")
         target = [f"--dbname={make_conninfo('', **known)}"]
     command = [str(program), *words, *target]
     with subprocess.Popen(  # noqa: S603
