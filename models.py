@@ -759,6 +759,41 @@ class Timer(Base):
     due_at: Mapped[datetime] = mapped_column(index=True)
 
 
+class Pulse(Base):
+    """When the clock last ticked: the time since then, at a tick, is how long we were away."""
+
+    __tablename__ = "pulse"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class Absence(Base):
+    """A time in which nobody worked here. charges: how many were to be asked about again after it."""
+
+    __tablename__ = "absence"
+
+    id: Mapped[int] = _key()
+    began_at: Mapped[datetime]
+    ended_at: Mapped[datetime] = _now()
+    charges: Mapped[int] = mapped_column(server_default="0")
+
+
+class Lookup(Base):
+    """A charge that may have been paid while we were away: its gateway is asked, in order of place, and it is gone."""
+
+    __tablename__ = "lookup"
+    __table_args__ = (Index("ix_lookup_next", "gateway_id", "place"),)
+
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("charge_attempt.id", ondelete="CASCADE"), primary_key=True)
+    payment_id: Mapped[int]
+    gateway_id: Mapped[int]
+    seller_id: Mapped[int]
+    place: Mapped[int]
+    tries: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = _now()
+
+
 class SecurityEvent(Base):
     """Something that should not happen: a wrong secret, a forged notice, an amount that differs.
 
@@ -813,6 +848,6 @@ class ProviderKey(Base):
 
 OUTSIDE_RLS = frozenset(
     {"user", "role", "roles_users", "membership", "door", "timer", "security_event", "provider_key"}
-    | {"job_error", "retry_batch"}
+    | {"job_error", "retry_batch", "pulse", "absence", "lookup"}
 )
 ROW_SECURED = tuple(table.name for table in Base.metadata.sorted_tables if table.name not in OUTSIDE_RLS)

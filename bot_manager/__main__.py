@@ -22,6 +22,11 @@ COMMANDS = {
     "apply": "make a shop be what a file says: apply FILE",
     "export": "a shop's file back, without secrets: export EMAIL",
     "doctor": "check all that a sale needs, and say the fix: doctor [--offline]",
+    "backup": "everything but the keys in one file: backup FILE|-",
+    "restore": "the database as a backup has it: restore FILE [--replace]",
+    "drill": "back up, restore beside the real database, compare, and time it all",
+    "rotate-keys": "a new key for all that is sealed, while everything runs: rotate-keys [--check | --remove-old]",
+    "rotate-webhook": "another secret in the address of a gateway's notices: rotate-webhook EMAIL GATEWAY [--days 7]",
     "first_login": "make the operator of a new installation, once",
 }
 
@@ -43,7 +48,7 @@ def _call(name: str, words: list[str]) -> int:
     try:
         settings = Settings.from_env()
         log.set_up(settings.log_format, settings.log_level)
-        return int(import_module(f"bot_manager.commands.{name}").main(settings, words))
+        return int(import_module(f"bot_manager.commands.{name.replace('-', '_')}").main(settings, words))
     except (BadSetting, CannotRun, Unavailable) as error:
         print(f"bot_manager: {error}", file=sys.stderr)
         return 2

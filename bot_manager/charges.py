@@ -48,6 +48,8 @@ CLAIM = timedelta(seconds=15)  # longer than PATIENCE_S: a claim that old belong
 FIRST_LOOK_S = {True: 120.0, False: 20.0}  # whether notices can reach us
 LONGEST_LOOK_S = 900.0
 LOOK_AFTER_EXPIRY = timedelta(hours=1)
+CODES_LIVE = timedelta(hours=24)  # at providers that do not say how long, or do not end them when we ask
+UNHEARD_FOR = timedelta(days=3)  # for so long a gateway that does not answer is asked on
 
 _ATTEMPT_STATE = {
     GatewayRefused: AttemptState.REFUSED,
@@ -242,15 +244,27 @@ def look(payment: int, wait: float = 0.0, tell: str | None = None) -> None:
 
     wait: seconds until this look, which the next one doubles. tell: the key of a customer's question to be answered.
     """
-    status = "unknown"
+    status, heard = "unknown", True
     askable = _askable(payment)
-    for attempt in askable:
-        answer = _ask(attempt)
-        if answer is not None:
-            status = _settle(attempt, answer)
+    for about in askable:
+        try:
+            status = _ask_and_settle(about) or status
+        except GatewayError as error:
+            heard = False
+            note_error(about.gateway_id, str(error))
+            db.session.commit()
         if status == PaymentStatus.PAID:
             break
-    _after_look(payment, wait, tell, status if askable else PaymentStatus.PENDING)
+    _after_look(payment, wait, tell, status if askable else PaymentStatus.PENDING, heard)
+
+
+def look_at(attempt: int) -> None:
+    """The same for one attempt, when it may have been paid while nobody worked here. Raises GatewayError."""
+    payment = db.session.get_one(ChargeAttempt, attempt).payment_id
+    for about in _askable(payment):
+        if about.attempt_id == attempt:
+            _ask_and_settle(about)
+    _after_look(payment, LONGEST_LOOK_S, None, PaymentStatus.PENDING)
 
 
 def ask_for(payment: Payment, question: str) -> None:
@@ -298,32 +312,36 @@ def _askable(payment_id: int) -> list[Question]:
     return [about for about in asked if about]
 
 
-def _ask(about: Question) -> ChargeState | None:
-    try:
-        return ask(about)
-    except GatewayError as error:
-        note_error(about.gateway_id, str(error))
-        db.session.commit()
+def _ask_and_settle(about: Question) -> str | None:
+    """The payment's status by the gateway's answer; None when it does not know the charge. Raises GatewayError."""
+    state = ask(about)
+    if state is None:
         return None
-
-
-def _settle(about: Question, state: ChargeState) -> str:
     found = sales.match(about.gateway_id, about.reference, about.provider_id or state.provider_id, None)
     outcome = sales.settle(about.gateway_id, found, state) if found else None
     db.session.commit()
     return PaymentStatus.PAID if outcome in (sales.Outcome.PAID, sales.Outcome.DUPLICATE) else PaymentStatus.PENDING
 
 
-def _after_look(payment_id: int, wait: float, tell: str | None, status: str) -> None:
+def _after_look(payment_id: int, wait: float, tell: str | None, status: str, heard: bool = True) -> None:
     payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     if payment.status in sales.LIVE and payment.expires_at <= datetime.now(UTC):
         sales.expire(payment)
     if tell:
         known = payment.status if payment.status != PaymentStatus.PENDING else status
         _tell_chat(payment, "checked", tell, status=known)
-    elif payment.status not in sales.FINAL and datetime.now(UTC) < payment.expires_at + LOOK_AFTER_EXPIRY:
-        _look_later(payment, min(LONGEST_LOOK_S, max(wait, 1.0) * 2))
+    elif payment.status not in sales.FINAL and (seconds := _next_look(payment, wait, heard)):
+        _look_later(payment, seconds)
     db.session.commit()
+
+
+def _next_look(payment: Payment, wait: float, heard: bool) -> float | None:
+    """In how many seconds: ever less often, and a last time when the code can't be paid any longer."""
+    now = datetime.now(UTC)
+    if now < payment.expires_at + (LOOK_AFTER_EXPIRY if heard else UNHEARD_FOR):
+        return min(LONGEST_LOOK_S, max(wait, 1.0) * 2)
+    left = (payment.created_at + CODES_LIVE - now).total_seconds()
+    return left if left > 0 and not payment.test else None
 
 
 def _look_later(payment: Payment, seconds: float) -> None:

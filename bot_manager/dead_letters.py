@@ -71,6 +71,7 @@ CLAIMS: Mapping[Name, str | None] = {
     Name.ANSWER_TAP: None,  # a tap waits for some seconds only
     Name.CHARGE: "update payment set claimed_at = null where id = :payment and status = 'new' returning 1",
     Name.LOOK: "select 1 from payment where id = :payment and status not in ('paid', 'refunded')",
+    Name.RECONCILE: "select 1 from lookup where gateway_id = :gateway limit 1",
     Name.CONFIRM: "update webhook_receipt set last_at = now() where id = :receipt and state = 'confirming' returning 1",
     Name.REMATCH: "update webhook_receipt set last_at = now() where id = :receipt and state = 'parked' returning 1",
     Name.DELIVER: "select 1 from payment where id = :payment and status = 'paid'",
@@ -81,6 +82,7 @@ CLAIMS: Mapping[Name, str | None] = {
     Name.SEND_CONVERSION: "update conversion set state = 'waiting' where id = :conversion and (state = 'waiting'"
     " or state = 'sending' and claimed_at < now() - interval '30 seconds') returning 1",
     Name.CONNECT_BOT: "select 1 from bot where id = :bot and archived_at is null",
+    Name.DISCONNECT_BOT: "select 1 from bot where id = :bot and old_tokens_sealed is not null",
     Name.FETCH_PUBLIC_KEYS: "select 1 from gateway where id = :gateway and archived_at is null",
     Name.RETRY_BATCH: "select 1 from retry where batch_id = :batch and state = 'waiting' limit 1",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -17,6 +18,11 @@ from models import Door, DoorKind, db
 _ENTER = text(
     f"select seller_id, object_id, secret_hash, set_config('app.seller', seller_id::text, true), {patience.SERVER_SIDE}"  # noqa: S608
     " from door where kind = :kind and key = :key and (expires_at is null or expires_at > now())"
+)
+
+_CLOSE = text(
+    "update door set expires_at = least(expires_at, now() + :window) where kind = :kind and object_id = :object"
+    " returning now() + :window"
 )
 
 
@@ -51,6 +57,13 @@ def put(kind: DoorKind, key: str, seller_id: int, object_id: int, secret: str | 
     values["secret_hash"] = fingerprint(secret) if secret else None
     statement = insert(Door).values(kind=kind, key=key, **values)
     db.session.execute(statement.on_conflict_do_update(index_elements=["kind", "key"], set_=values))
+
+
+def close(kind: DoorKind, object_id: int, window: timedelta) -> datetime:
+    """The doors that lead there now do so for `window` more, unless they end sooner; answers until when."""
+    values = {"kind": kind, "object": object_id, "window": window}
+    until: datetime = db.session.execute(_CLOSE, values).scalars().first() or datetime.now(UTC)
+    return until
 
 
 def telegram_secret(public_id: str) -> str:

@@ -51,16 +51,29 @@ def create(name: str, email: str, owner: User | None = None) -> NewSeller:
 
 def add_gateway(gateway: Gateway, credentials: dict[str, str]) -> None:
     """Stores the account with a webhook secret of its own and opens its door."""
-    secret = new_secret()
-    seal = vault().seal
     gateway.credentials_sealed = vault().seal_json(credentials, "gateway.credentials", gateway.seller_id)
-    gateway.webhook_secret_sealed = seal(secret, "gateway.webhook_secret", gateway.seller_id)
-    db.session.add(gateway)
-    db.session.flush()
-    doors.put(DoorKind.GATEWAY, fingerprint(secret), gateway.seller_id, gateway.id)
+    _give_webhook_secret(gateway)
     if gateways.get(gateway.kind).keys_path:
         trace = log.trace_id.get() or log.new_trace_id()
         enqueue(Job(Name.FETCH_PUBLIC_KEYS, gateway.seller_id, trace, {"gateway": gateway.id}))
+
+
+def rotate_webhook_secret(gateway: Gateway, window: timedelta) -> datetime:
+    """Another secret in the address of its notices. Every older one is good for `window` more; answers until when.
+
+    Charges that were made with the old address tell it to the end of their lives, hence the window.
+    """
+    until = doors.close(DoorKind.GATEWAY, gateway.id, window)
+    _give_webhook_secret(gateway)
+    return until
+
+
+def _give_webhook_secret(gateway: Gateway) -> None:
+    secret = new_secret()
+    gateway.webhook_secret_sealed = vault().seal(secret, "gateway.webhook_secret", gateway.seller_id)
+    db.session.add(gateway)
+    db.session.flush()
+    doors.put(DoorKind.GATEWAY, fingerprint(secret), gateway.seller_id, gateway.id)
 
 
 def _owner(seller_id: int, email: str) -> tuple[User, str | None]:

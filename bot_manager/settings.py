@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 TELEGRAM_API_URL = "https://api.telegram.org"
 META_GRAPH_URL = "https://graph.facebook.com"
 _LOG_FORMATS = ("json", "console")
+_FORMATS = ("text", "json")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -46,7 +47,9 @@ class Settings:
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
     data_dir: Path = Path("var")
     keys_dir: Path = Path("keys")
+    backups_kept: int = 7
     trusted_proxies: tuple[Network, ...] = ()
+    format: str = "text"
     log_format: str = "json"
     log_level: str = "INFO"
     telegram_api_url: str = TELEGRAM_API_URL
@@ -66,7 +69,9 @@ class Settings:
             encryption_keys=tuple(part for part in read.text("ENCRYPTION_KEYS").replace(",", " ").split()),
             data_dir=Path(read.text("DATA_DIR") or "var").absolute(),
             keys_dir=read.keys_dir(),
+            backups_kept=read.count("BACKUPS_KEPT", 7),
             trusted_proxies=read.networks("TRUSTED_PROXIES"),
+            format=read.choice("FORMAT", _FORMATS, "text"),
             log_format=read.choice("LOG_FORMAT", _LOG_FORMATS, "json"),
             log_level=read.choice("LOG_LEVEL", _LOG_LEVELS, "INFO"),
             telegram_api_url=read.url("TELEGRAM_API_URL") or TELEGRAM_API_URL,
@@ -114,6 +119,12 @@ class _Reader:
         value = self.text(name) or str(default)
         if not (value.isascii() and value.isdigit() and 0 < int(value) < 65536):
             raise BadSetting(name, f"{value!r} is no port; give a number from 1 to 65535")
+        return int(value)
+
+    def count(self, name: str, default: int) -> int:
+        value = self.text(name) or str(default)
+        if not (value.isascii() and value.isdigit() and len(value) < 5):
+            raise BadSetting(name, f"{value!r} is no number; give one like {default}, or 0 for none")
         return int(value)
 
     def secret(self, name: str) -> str:

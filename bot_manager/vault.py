@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bot_manager.settings import BadSetting, Settings
+from bot_manager.keys import KEYS, KeyFile, kept, key_id, key_of
+from bot_manager.settings import Settings
 
 
 class CannotOpen(ValueError):
@@ -26,27 +27,59 @@ class CannotOpen(ValueError):
 
 
 class Vault:
-    """keys: the newest first; it seals, all of them open. root: what other keys are derived from."""
+    """keys: the newest first; it seals, all of them open. root: what other keys are derived from.
 
-    def __init__(self, keys: Sequence[bytes], root: bytes) -> None:
-        self._newest = _key_id(keys[0])
-        self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
+    file: where the keys come from. A running process reads it anew within a second of a change before it
+    seals, and at once when a value's key is unknown, so that keys are rotated while everything runs.
+    """
+
+    def __init__(self, keys: Sequence[bytes], root: bytes, file: KeyFile | None = None) -> None:
+        self._ring = _Ring.of(keys)
         self._root = root
+        self._file = file
+        self._reading = Lock()
+
+    @property
+    def newest(self) -> bytes:
+        """The id of the key that seals: what sealed values begin with."""
+        self._refresh()
+        return self._ring.newest
+
+    def knows(self, key_id: bytes) -> bool:
+        """Whether values that begin with this id can be opened."""
+        return self._cipher(key_id) is not None
+
+    def refresh(self) -> None:
+        """Reads the keys anew if they were changed, without waiting for its time."""
+        self._refresh(at_once=True)
 
     def seal(self, value: str, purpose: str, seller_id: int) -> bytes:
-        nonce = secrets.token_bytes(12)
-        sealed = self._ciphers[self._newest].encrypt(nonce, value.encode(), _bound(purpose, seller_id))
-        return self._newest + nonce + sealed
+        self._refresh()
+        ring, nonce = self._ring, secrets.token_bytes(12)
+        sealed = ring.ciphers[ring.newest].encrypt(nonce, value.encode(), _bound(purpose, seller_id))
+        return ring.newest + nonce + sealed
 
     def open(self, sealed: bytes, purpose: str, seller_id: int) -> str:
         """Raises CannotOpen."""
-        cipher = self._ciphers.get(sealed[:4])
+        cipher = self._cipher(sealed[:4])
         if cipher is None:
             raise CannotOpen(f"{purpose}: sealed with a key that is not in ENCRYPTION_KEYS")
         try:
             return cipher.decrypt(sealed[4:16], sealed[16:], _bound(purpose, seller_id)).decode()
         except InvalidTag as error:
             raise CannotOpen(f"{purpose}: the sealed value was changed or moved") from error
+
+    def _cipher(self, key_id: bytes) -> AESGCM | None:
+        if key_id not in self._ring.ciphers:
+            self._refresh(at_once=True)
+        return self._ring.ciphers.get(key_id)
+
+    def _refresh(self, *, at_once: bool = False) -> None:
+        if self._file is None or not (at_once or self._file.is_due()):
+            return
+        with self._reading:  # who finds a key unknown while another thread is reading waits for what that one learns
+            if keys := self._file.changed():
+                self._ring = _Ring.of(keys)
 
     def seal_json(self, value: Any, purpose: str, seller_id: int) -> bytes:
         return self.seal(json.dumps(value, ensure_ascii=False, separators=(",", ":")), purpose, seller_id)
@@ -58,6 +91,18 @@ class Vault:
     def derived(self, purpose: str) -> bytes:
         """A 32-byte key for one purpose, always the same for the same SECRET_KEY."""
         return hmac.digest(self._root, purpose.encode(), "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """The keys at one moment, changed as a whole."""
+
+    newest: bytes
+    ciphers: dict[bytes, AESGCM]
+
+    @classmethod
+    def of(cls, keys: Sequence[bytes]) -> Self:
+        return cls(key_id(keys[0]), {key_id(key): AESGCM(key) for key in keys})
 
 
 def fingerprint(secret: str) -> str:
@@ -72,47 +117,13 @@ def new_secret() -> str:
 
 def open_vault(settings: Settings) -> Vault:
     """The vault of this installation; makes its keys in KEYS_DIR on the first run. Raises BadSetting."""
-    keys = settings.encryption_keys or tuple(_kept(settings.keys_dir, "encryption_keys").split())
-    root = settings.secret_key or _kept(settings.keys_dir, "secret_key").strip()
-    return Vault([_key(text) for text in keys], root.encode())
-
-
-def _key(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _key_id(key: bytes) -> bytes:
-    return hashlib.sha256(b"id:" + key).digest()[:4]
+    root = settings.secret_key or kept(settings.keys_dir, "secret_key").strip()
+    if settings.encryption_keys:
+        return Vault([key_of(text) for text in settings.encryption_keys], root.encode())
+    kept(settings.keys_dir, KEYS)
+    file = KeyFile(settings.keys_dir / KEYS)
+    return Vault([key_of(text) for text in file.read()], root.encode(), file)
 
 
 def _bound(purpose: str, seller_id: int) -> bytes:
     return f"{purpose}:{seller_id}".encode()
-
-
-def _kept(directory: Path, name: str) -> str:
-    path = directory / name
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_once(path, secrets.token_urlsafe(48) + "\n")
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(
-            "KEYS_DIR", f"{path} can't be read or made ({error}); give a directory of this user"
-        ) from error
-
-
-def _write_once(path: Path, text: str) -> None:
-    # Written aside and linked into place, so that two processes starting together agree on one key.
-    if path.exists():
-        return
-    aside = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink()

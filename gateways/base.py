@@ -206,6 +206,7 @@ class Gateway:
     test_only: ClassVar[bool] = False
     signed: ClassVar[bool] = False  # declares that notices carry a cryptographic signature
     finds_by_reference: ClassVar[bool] = False  # a charge can be asked for by our reference, its id unknown
+    asks_a_second: ClassVar[float] = 4.0  # how fast we ask about many charges of one account
     keys_path: ClassVar[str] = ""  # where public keys are fetched from, below api_url
 
     def normal_id(self, provider_id: str) -> str:

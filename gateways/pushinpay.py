@@ -51,6 +51,7 @@ class PushinPay(Gateway):
         ),
     )
     minimum_cents = 50
+    asks_a_second = 1.0  # its documentation asks not to be polled, and gives no number
     # Its terms, 4.10, ask for this where the offer is made and before the payment ends.
     buyer_notice = (
         "A PUSHIN PAY atua exclusivamente como processadora de pagamentos e não possui qualquer responsabilidade "

@@ -22,7 +22,7 @@ import requests
 from sqlalchemy import create_engine
 
 from bot_manager.ops.checker import check
-from bot_manager.ops.schema import engine_url
+from bot_manager.settings import engine_url
 from tests import ledger
 from tests.product import Product
 from tests.world import FakePushinPay, FakeWoovi, World

@@ -18,8 +18,7 @@ from bot_manager.channels.telegram import Telegram
 from bot_manager.jobs import queue
 from bot_manager.jobs.clock import Clock
 from bot_manager.jobs.kinds import Runtime, runs
-from bot_manager.ops.schema import engine_url
-from bot_manager.settings import Settings
+from bot_manager.settings import Settings, engine_url
 from models import Payment, db
 from tests.world import World
 from web import create_app

@@ -32,8 +32,7 @@ from sqlalchemy.exc import OperationalError
 
 from bot_manager.app import act_for
 from bot_manager.ops import children, postgres
-from bot_manager.ops.schema import engine_url
-from bot_manager.settings import Settings
+from bot_manager.settings import Settings, engine_url
 from models import db
 from tests.until import until
 from tests.world import World
@@ -47,9 +46,10 @@ T = TypeVar("T")
 
 
 class Product:
-    """home: where its data, keys and log go. more: further settings, as in the environment."""
+    """home: where its data, keys and log go. root: whose code runs. more: further settings, as in the environment."""
 
-    def __init__(self, world: World, home: Path, **more: str) -> None:
+    def __init__(self, world: World, home: Path, *, root: Path = ROOT, **more: str) -> None:
+        self.root = root
         self.world = world
         self.home = home
         self.port = _free_port()
@@ -104,7 +104,7 @@ class Product:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "bot_manager", *words],
-                cwd=ROOT,
+                cwd=self.root,
                 env={**self.env, **more},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -209,7 +209,9 @@ class Product:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One of its commands, run to its end."""
         line = [sys.executable, "-m", "bot_manager", *words]
-        return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(
+            line, cwd=self.root, env=self.env, capture_output=True, text=True, check=False, timeout=60
+        )
 
     def work(self, seconds: float = 30) -> None:
         """Waits until no job runs or could run."""

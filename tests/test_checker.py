@@ -43,6 +43,9 @@ BROKEN = {
     "late_update": "update inbox set state = 'new'",
     "late_receipt": "update webhook_receipt set state = 'confirming'",
     "late_payment": "update payment set status = 'pending', expires_at = now() - interval '1 s'",
+    "late_lookup": """
+        insert into lookup (attempt_id, payment_id, gateway_id, seller_id, place, created_at)
+        select id, payment_id, gateway_id, seller_id, 1, now() - interval '1 s' from charge_attempt""",
     "late_charge": "update charge_attempt set state = 'sending'",
     "late_delivery": "update delivery set state = 'queued'",
     "late_access": """

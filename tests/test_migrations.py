@@ -103,6 +103,18 @@ def test_migrating_twice_changes_nothing(empty: Engine) -> None:
     migrate(url, "bot_manager")
 
 
+def test_a_database_of_a_newer_version_is_left_as_it_is(empty: Engine) -> None:
+    url = empty.url.render_as_string(hide_password=False)
+    migrate(url, "bot_manager")
+    with empty.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = 'of_tomorrow'"))
+
+    migrate(url, "bot_manager")
+
+    with empty.connect() as connection:
+        assert connection.execute(text("select version_num from alembic_version")).scalar() == "of_tomorrow"
+
+
 def test_the_job_engines_schema_is_the_one_of_the_installed_version() -> None:
     theirs = Path(procrastinate.__path__[0]) / "sql" / "schema.sql"
 

@@ -18,5 +18,7 @@ def main(settings: Settings, words: list[str]) -> int:
     parser.add_argument("--bots", action="store_true", help="poll bots too, where there is no PUBLIC_URL")
     chosen = parser.parse_args(words)
     with postgres.running(settings) as urls:
-        asyncio.run(work(replace(settings, database_url=urls.app), chosen.lanes, chosen.bots))
+        owner = urls.owner if urls.owner != urls.app else None
+        ready = replace(settings, database_url=urls.app, database_owner_url=owner)
+        asyncio.run(work(ready, chosen.lanes, chosen.bots))
     return 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Event
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -15,7 +17,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot_manager import patience, security
+from bot_manager import patience, reconcile, security
 from bot_manager.jobs import queue
 
 logger = logging.getLogger(__name__)
@@ -25,25 +27,43 @@ Tick = Callable[[Connection], object]
 _TAKE = text(f"select pg_try_advisory_xact_lock(hashtext('clock'), hashtext(:tick)), {patience.SERVER_SIDE}")
 
 
+def sweep(connection: Connection) -> None:
+    """Due timers become jobs; after an absence not all at once, so that this is looked at before."""
+    try:
+        with connection.begin_nested():
+            reconcile.beat(connection)
+    except SQLAlchemyError:
+        logger.exception("an absence could not be looked at")  # it is tried again, and must not stop the timers
+    queue.sweep_timers(connection)
+
+
 class Clock:
-    def __init__(self, url: str) -> None:
+    """every_hour: what takes its time, and gets a thread of its own; called with an event that is set at the stop."""
+
+    def __init__(self, url: str, every_hour: Callable[[Event], object] | None = None) -> None:
+        self._stopping = Event()
         self._engine = create_engine(
             "postgresql+psycopg://", creator=patience.connector(url), pool_size=1, max_overflow=0
         )
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
-            executors={"default": ThreadPoolExecutor(1)},
+            executors={"default": ThreadPoolExecutor(1), "slow": ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30},
         )
-        self._every(1, queue.sweep_timers)
+        self._every(1, sweep)
         self._every(1, queue.free_the_dead)
         self._every(10, queue.clean_up)  # 500 jobs a second, more than a worker ends: what is left would only grow
         self._every(60, security.forget_security_events)
+        if every_hour:
+            soon = datetime.now(UTC) + timedelta(minutes=1)
+            options = {"id": "every_hour", "executor": "slow", "next_run_time": soon, "misfire_grace_time": 3600}
+            self._scheduler.add_job(every_hour, "interval", (self._stopping,), hours=1, **options)
 
     def start(self) -> None:
         self._scheduler.start()
 
     def stop(self) -> None:
+        self._stopping.set()
         self._scheduler.shutdown(wait=True)
         self._engine.dispose()
 

@@ -17,6 +17,7 @@ from bot_manager import (
     deliveries,
     messages,
     notices,
+    reconcile,
 )
 from bot_manager.app import Threads
 from bot_manager.channels.panel import InPanel
@@ -50,6 +51,7 @@ def runs(on: Runtime) -> dict[Name, Run]:
         Name.DISCONNECT_BOT: partial(connections.disconnect, on.threads, on.telegram),
         Name.CHARGE: _in_thread(on, charges.charge),
         Name.LOOK: _in_thread(on, charges.look),
+        Name.RECONCILE: _in_thread(on, reconcile.reconcile),
         Name.CONFIRM: _in_thread(on, notices.confirm),
         Name.REMATCH: _in_thread(on, notices.rematch),
         Name.REPORT_PURCHASE: _in_thread(on, purchases.report),

@@ -20,6 +20,7 @@ class Name(StrEnum):
     ANSWER_TAP = "answer_tap"
     CHARGE = "charge"
     LOOK = "look"
+    RECONCILE = "reconcile"
     CONFIRM = "confirm"
     REMATCH = "rematch"
     DELIVER = "deliver"
@@ -41,6 +42,7 @@ LANES: dict[Name, Lane] = {
     Name.DELIVER: Lane.CHAT,
     Name.CHARGE: Lane.MONEY,
     Name.LOOK: Lane.MONEY,
+    Name.RECONCILE: Lane.MONEY,
     Name.CONFIRM: Lane.MONEY,
     Name.REMATCH: Lane.MONEY,
     Name.ADMIT: Lane.CHAT,

@@ -85,6 +85,9 @@ _SUSPECTS = text(
     "select exists (select 1 from procrastinate_jobs where queue_name = :alone and status = 'todo'"
     " and coalesce(scheduled_at, now()) <= now())"
 )
+_FREE_ALL = text(
+    "update procrastinate_jobs set status = 'todo', worker_id = null, scheduled_at = null where status = 'doing'"
+)
 _CLEAN = text(
     "delete from procrastinate_jobs where id in (select id from procrastinate_jobs where"
     " status in ('succeeded', 'cancelled', 'aborted') order by id limit :batch)"
@@ -180,6 +183,12 @@ def free_the_dead(connection: Connection) -> int:
 def suspects_wait() -> bool:
     """Whether a job is due that has to run alone."""
     return bool(db.session.execute(_SUSPECTS, {"alone": ALONE}).scalar_one())
+
+
+def start_anew(connection: Connection) -> None:
+    """For a database that was put in another's place: the workers in it are another time's, and so are their claims."""
+    connection.execute(text("delete from procrastinate_workers"))
+    connection.execute(_FREE_ALL)
 
 
 def clean_up(connection: Connection, batch: int = 5000) -> None:

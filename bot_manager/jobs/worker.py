@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,7 +17,7 @@ from bot_manager.jobs import queue
 from bot_manager.jobs.clock import Clock
 from bot_manager.jobs.kinds import Runtime, runs
 from bot_manager.jobs.queue import Worker
-from bot_manager.ops import open_files
+from bot_manager.ops import daily_backup, open_files
 from bot_manager.polling import poll_bots
 from bot_manager.settings import Settings
 
@@ -33,7 +34,7 @@ async def work(settings: Settings, lanes: Sequence[str] = (), bots: bool = False
     app = create_core(settings, pool_size=CONCURRENCY)
     threads = Threads(app, CONCURRENCY)
     url = settings.database_url or ""
-    clock = Clock(url)
+    clock = Clock(url, partial(daily_backup.make_if_due, settings))
     clock.start()
     async with Telegram(settings.telegram_api_url) as telegram:
         worker = Worker(url, runs(Runtime(threads, telegram)), lanes, CONCURRENCY)

@@ -123,6 +123,7 @@ RULES = {
     "late_payment": """
         select payment_id || ' ' || status from payment
         where status = 'new' and created_at < :late or status = 'pending' and expires_at < :late""",
+    "late_lookup": "select 'attempt ' || attempt_id from lookup where created_at < :late",
     "late_charge": "select 'attempt ' || id from charge_attempt where state = 'sending' and started_at < :late",
     "late_delivery": """
         select 'delivery ' || d.id || ' ' || d.state from delivery d join payment p on p.id = d.payment_id

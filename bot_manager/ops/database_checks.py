@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from bot_manager.jobs.queue import a_worker_breathes, lag_seconds
 from bot_manager.ops.check import Check, bad, doubtful, good
-from bot_manager.ops.schema import configuration
+from bot_manager.ops.schema import configuration, version
 from models import ROW_SECURED, db
 
 CONNECTIONS = 45  # two web processes of 8, a worker of 21, and some for backups and people
@@ -75,18 +75,11 @@ def _role() -> Check:
 
 
 def _tables() -> Check:
-    stored, newest = _version(), _newest_version()
+    stored, newest = version(db.session.connection()), _newest_version()
     if stored == newest:
         return good(_TABLES)
     fix = "Rode `python -m bot_manager migrate` com DATABASE_OWNER_URL."
     return bad(_TABLES, f"estão na versão {stored or 'nenhuma'}, e o programa é da {newest}", fix)
-
-
-def _version() -> str | None:
-    if db.session.execute(text("select to_regclass('public.alembic_version')")).scalar() is None:
-        return None
-    version: str | None = db.session.execute(text("select version_num from alembic_version")).scalar()
-    return version
 
 
 def _newest_version() -> str | None:

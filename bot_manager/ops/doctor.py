@@ -9,14 +9,16 @@ from __future__ import annotations
 import ipaddress
 import shutil
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 import gateways
-from bot_manager.ops import database_checks, probes, shop_checks
+from bot_manager.ops import daily_backup, database_checks, probes, shop_checks
 from bot_manager.ops.check import Check, bad, doubtful, good
 from bot_manager.settings import Settings
 from bot_manager.shop.rules import is_zone
@@ -42,7 +44,7 @@ def _stored(settings: Settings, offline: bool) -> list[Check]:
     if not database_checks.usable(found):
         return found
     closed, questions = probes.questions(settings)
-    found += [*shop_checks.checks(), *closed]
+    found += [_backups(settings), *shop_checks.checks(), *closed]
     db.session.rollback()
     return found if offline else found + probes.ask(questions)
 
@@ -99,6 +101,19 @@ def _disk(data_dir: Path) -> Check:
     if free < LEAST_FREE_BYTES:
         return bad(name, problem, fix)
     return doubtful(name, problem, fix) if free < FREE_BYTES else good(name)
+
+
+def _backups(settings: Settings) -> Check:
+    name = "cópia de segurança"
+    began = db.session.execute(text('select min(created_at) from "user"')).scalar()
+    last = daily_backup.newest(settings) or began
+    if not settings.backups_kept or last is None or datetime.now(UTC) - last <= daily_backup.OLD:
+        return good(name)
+    problem = f"a última boa em {daily_backup.directory(settings)} é de {last:%d/%m/%Y}"
+    if last == began:
+        problem = f"não há nenhuma em {daily_backup.directory(settings)}"
+    fix = "Rode um worker com DATABASE_OWNER_URL, ou faça a sua (`backup FILE`) e ponha BACKUPS_KEPT=0."
+    return doubtful(name, problem, fix)
 
 
 def _zones() -> Check:

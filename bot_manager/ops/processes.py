@@ -49,7 +49,7 @@ def run(
     why not if it raises CannotRun.
     Raises CannotRun, postgres.Unavailable, and whatever `migrate` raises.
     """
-    with _alone(settings) as mark, _asked_to_stop() as stop, _database(settings) as (urls, processes):
+    with alone(settings) as mark, _asked_to_stop() as stop, _database(settings) as (urls, processes):
         _wait_for(urls.owner, stop)
         (migrate or import_module("bot_manager.ops.schema").migrate)(urls)
         extra = [mark, *_exports(settings, urls)]
@@ -99,7 +99,7 @@ def _web_answers(port: int) -> bool:
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[str]:
+def alone(settings: Settings) -> Iterator[str]:
     """One `run` per DATA_DIR. Yields the mark that its children bear, which none alive has when the block begins."""
     home = settings.data_dir.resolve()
     note = home / "run.lock"

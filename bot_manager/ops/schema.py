@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection, make_url
 
 from bot_manager.settings import engine_url
+
+logger = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ONE_AT_A_TIME = 7_263_001  # any fixed number: the advisory lock of migrations
 
 
 def migrate(owner_url: str, app_role: str) -> None:
-    """Upgrades to head and grants. Several processes may call it at once."""
+    """Upgrades to head and grants. Several processes may call it at once.
+
+    A database that a newer program has migrated is left as it is: migrations only add, so that this one works on it.
+    """
     with _connected(owner_url) as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
-        command.upgrade(configuration(connection), "head")
+        stored = version(connection)
+        if stored and stored not in known_versions(connection):
+            logger.warning("the database is of a newer version, and left as it is", extra={"version": stored})
+        else:
+            command.upgrade(configuration(connection), "head")
         _grant(connection, app_role)
+
+
+def version(connection: Connection) -> str | None:
+    """The migration that the database was last brought to; None when it has no tables of ours."""
+    if connection.execute(text("select to_regclass('public.alembic_version')")).scalar() is None:
+        return None
+    found: str | None = connection.execute(text("select version_num from alembic_version")).scalar()
+    return found
+
+
+def known_versions(connection: Connection) -> set[str]:
+    """The migrations that this program has."""
+    return {each.revision for each in ScriptDirectory.from_config(configuration(connection)).walk_revisions()}
 
 
 def configuration(connection: Connection) -> Config:
@@ -48,8 +72,10 @@ def _connected(url: str) -> Iterator[Connection]:
 
 
 def _grant(connection: Connection, role: str) -> None:
-    quoted = connection.dialect.identifier_preparer.quote(role)
+    quote = connection.dialect.identifier_preparer.quote
+    quoted, database = quote(role), quote(connection.execute(text("select current_database()")).scalar_one())
     for statement in (
+        f"grant connect on database {database} to {quoted}",  # a restore that was cut off has taken it away
         f"grant usage on schema public to {quoted}",
         f"grant select, insert, update, delete on all tables in schema public to {quoted}",
         f"grant usage, select on all sequences in schema public to {quoted}",
