@@ -65,6 +65,7 @@ _PUSHINPAY: dict[str, Callable[[Stage, Charge], list[Notice]]] = {
     "to the other seller": lambda stage, charge: stage.world.pushinpay.send_notice(
         charge.id, status="paid", url=_foreign_url(stage, charge, "pushinpay")
     ),
+    "to another account": lambda stage, charge: [],
     "about two charges": lambda stage, charge: stage.world.pushinpay.send_notice(
         charge.id, url=_neighbours_url(stage, charge)
     ),
@@ -83,7 +84,8 @@ def _signed(stage: Stage, charge: Charge, event: str, url: str | None = None, **
     woovi = stage.world.woovi
     content = json.dumps(notice_body(charge, event, "PRODUCTION", changes)).encode()
     headers = {"Content-Type": "application/json", "x-webhook-signature": woovi.keys.sign(content)}
-    return woovi.post(url or stage.notice_url(_seller(stage, charge), "woovi"), content, headers)
+    own = "second" if "second" in charge.account else "woovi"
+    return woovi.post(url or stage.notice_url(_seller(stage, charge), own), content, headers)
 
 
 def _true(charge: Charge) -> str:
@@ -113,6 +115,7 @@ _WOOVI: dict[str, Callable[[Stage, Charge], list[Notice]]] = {
     "to the other seller": lambda stage, charge: _signed(
         stage, charge, _true(charge), stage.notice_url(_other_seller(stage, charge), "woovi")
     ),
+    "to another account": lambda stage, charge: _signed(stage, charge, _true(charge), _second_url(stage, charge)),
     "about two charges": lambda stage, charge: _signed(
         stage, charge, _true(charge), correlationID=_another_reference(stage, charge)
     ),
@@ -122,6 +125,12 @@ _WOOVI: dict[str, Callable[[Stage, Charge], list[Notice]]] = {
     "unsigned": _forged("missing"),
     "badly signed": _forged("wrong"),
 }
+
+
+def _second_url(stage: Stage, charge: Charge) -> str:
+    """Of the same seller's other account there."""
+    other = "woovi" if "second" in charge.account else "second"
+    return stage.notice_url(_seller(stage, charge), other)
 
 
 def _another_reference(stage: Stage, charge: Charge) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import DateTime, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from bot_manager import sellers
 from bot_manager.addresses import get_webhook_url
 from bot_manager.jobs import queue
 from models import Base, Gateway, Offer, db
@@ -106,10 +107,22 @@ class Stage(Line):
         shop = open_shop(self, gateways=gateways)
         number = shop.slug.removeprefix("promo")
         self.world.woovi.set_webhook(f"woovi-token-{number}", self.notice_url(shop, "woovi"), events=WOOVI_EVENTS)
+        self._add_second_account(shop, number)
         group = self.world.telegram.group(f"VIP {number}", [self.world.telegram.bot(shop.token)])
         self.groups.append(group)
         self._sell(shop, number, group.id)
         return shop
+
+    def _add_second_account(self, shop: Shop, number: str) -> None:
+        """A company's second account, asked last: its notices are the same seller's, and speak of other charges."""
+        account = f"woovi-token-second-{number}"
+        self.world.woovi.add_account(account)
+        with self.seller(shop.seller_id):
+            gateway = Gateway(seller_id=shop.seller_id, name="second", kind="woovi", priority=3)
+            sellers.add_gateway(gateway, {"app_id": account})
+            shop.gateways["second"] = gateway.id
+            self.world.woovi.set_webhook(account, get_webhook_url(gateway), events=WOOVI_EVENTS)
+            db.session.commit()
 
     def _sell(self, shop: Shop, number: str, group: int) -> None:
         """Two offers, whose links are this shop's alone."""
