@@ -82,7 +82,8 @@ CLAIMS: Mapping[Name, str | None] = {
     Name.SEND_CONVERSION: "update conversion set state = 'waiting' where id = :conversion and (state = 'waiting'"
     " or state = 'sending' and claimed_at < now() - interval '30 seconds') returning 1",
     Name.CONNECT_BOT: "select 1 from bot where id = :bot and archived_at is null",
-    Name.DISCONNECT_BOT: "select 1 from bot where id = :bot and old_tokens_sealed is not null",
+    Name.DISCONNECT_BOT: "select 1 from bot where id = :bot"
+    " and (archived_at is not null or old_tokens_sealed is not null)",
     Name.FETCH_PUBLIC_KEYS: "select 1 from gateway where id = :gateway and archived_at is null",
     Name.RETRY_BATCH: "select 1 from retry where batch_id = :batch and state = 'waiting' limit 1",
 }

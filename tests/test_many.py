@@ -18,9 +18,9 @@ from benchmarks.proc import pss_mb
 from bot_manager.vault import fingerprint, new_secret
 from models import Bot, BotState, db
 from tests import ledger
+from tests.crashing.aftermath import assert_it_all_came_out, buy
 from tests.product import Product, _free_port
 from tests.shops import Shop, open_shop
-from tests.test_crash import _buy, assert_it_all_came_out
 from tests.until import until
 from tests.world import World
 
@@ -54,7 +54,7 @@ def test_a_bunch_of_sales_comes_out_once_from_two_workers_and_two_webs(product: 
         shop = shops[number % 2]
         person.start(shop.token, _click(shop, second if number % 4 < 2 else product.url))
     with ThreadPoolExecutor(len(people)) as crowd:
-        sales = [crowd.submit(_buy, shops[n % 2], person, 2) for n, person in enumerate(people)]
+        sales = [crowd.submit(buy, shops[n % 2], person, 2) for n, person in enumerate(people)]
         for sale in sales:
             sale.result()
     _say_it_all_again(product, second)

@@ -102,7 +102,7 @@ LETTER: Mapping[str, Word] = {
     Name.REPORT_PURCHASE: Word("Compra não preparada para o anúncio", "warn"),
     Name.SEND_CONVERSION: Word("Compra não contada ao anúncio", "warn"),
     Name.CONNECT_BOT: Word("Bot não conectou", "warn"),
-    Name.DISCONNECT_BOT: Word("Token antigo ainda ligado", "warn"),
+    Name.DISCONNECT_BOT: Word("Bot antigo não desconectou", "warn"),
     Name.FETCH_PUBLIC_KEYS: Word("Chaves do gateway não vieram", "warn"),
     Name.RETRY_BATCH: Word("Lote parado", "warn"),
     "update_failed": Word("Mensagem que falhou", "bad"),
