@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import replace
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 
 import psycopg
 import pytest
@@ -59,13 +59,18 @@ class Line:
 
     def close(self) -> None:
         for each in self._sockets:
+            with suppress(OSError):  # a socket that is read from elsewhere is only closed when it is shut down
+                each.shutdown(socket.SHUT_RDWR)
             each.close()
 
 
 @pytest.fixture
 def network(database: postgres.Urls) -> Iterator[Line]:
     line = Line(database)
+    end = Timer(3 * LONG_S, line.close)  # whoever waits without a bound of their own is red, not stuck
+    end.start()
     yield line
+    end.cancel()
     line.close()
 
 
