@@ -39,7 +39,7 @@ WORKER = {
     "an event is taken up": Point("bot_manager.conversations:_react", _B),
     "a step is made, not committed": Point("bot_manager.inbox:done", _A),
     "a step is committed": Point("bot_manager.inbox:done", _C),
-    "a payment is claimed": Point("bot_manager.charges:_claim", _A),
+    "a payment is claimed": Point("bot_manager.charges:_start", _A),
     "an attempt is written, the gateway not asked": Point("bot_manager.charges:_try", _B),
     "a charge is made, its outcome not written": Point("bot_manager.charges:_keep_charge", _B),
     "a code is shown, not committed": Point("bot_manager.sales:show", _A),
