@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot_manager import security
+from bot_manager import limits, logins, security
 from bot_manager.jobs import queue
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class Clock:
         self._every(1, queue.free_the_dead)
         self._every(10, queue.clean_up)  # 500 jobs a second, more than a worker ends: what is left would only grow
         self._every(60, security.forget_security_events)
+        self._every(600, limits.drop_full_allowances)
+        self._every(600, logins.drop_old_logins)
 
     def start(self) -> None:
         self._scheduler.start()

@@ -1,7 +1,7 @@
 """Who is at the panel: logging in (Flask-Security), forged forms, and the shops that a user may enter.
 
-Flask-Security says who somebody is; what they may see is their Membership, looked up on every request. A shop that is
-not theirs does not exist: 404, whatever the method.
+Flask-Security says who somebody is, as long as the row of their login stands (`sessions`); what they may see is their
+Membership, looked up on every request. A shop that is not theirs does not exist: 404, whatever the method.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ from flask_security.core import Security
 from flask_security.datastore import SQLAlchemyUserDatastore
 from flask_wtf import CSRFProtect
 from sqlalchemy import select
+from wtforms import PasswordField
+from wtforms.validators import InputRequired, Length
 
+from bot_manager import logins
 from bot_manager.app import act_for
 from bot_manager.sellers import OPERATOR
 from models import Membership, Role, Seller, User, db
+from web.panel import sessions
+from web.panel.guesses import LoginForm
 
 HOME_ZONE = ZoneInfo("America/Sao_Paulo")
 PASSWORD_MIN = 10
+# 40 CPU-ms and 19 MiB, in one thread: a flood of logins must leave the processors to others.
+ARGON2 = {"argon2__memory_cost": 19456, "argon2__time_cost": 2, "argon2__parallelism": 1}
 WRONG_LOGIN = "E-mail ou senha não conferem."
 
 csrf = CSRFProtect()
@@ -43,7 +50,8 @@ class Place:
 def set_up(app: Flask) -> None:
     app.config.update(_configuration(app))
     csrf.init_app(app)  # before Security, which looks for it
-    Security(app, SQLAlchemyUserDatastore(db, User, Role))
+    Security(app, SQLAlchemyUserDatastore(db, User, Role), login_form=LoginForm)
+    sessions.set_up(app)
     app.before_request(_check_security_forms)
     app.context_processor(_surroundings)
 
@@ -58,8 +66,8 @@ def _configuration(app: Flask) -> dict[str, Any]:
         "SECRET_KEY": derived("session"),
         "SECURITY_PASSWORD_SALT": derived("password").hex(),
         "SECURITY_PASSWORD_HASH": "argon2",
+        "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": ARGON2,
         "SECURITY_RETURN_GENERIC_RESPONSES": True,
-        "SECURITY_DEFAULT_REMEMBER_ME": True,
         "SECURITY_LOGIN_USER_TEMPLATE": "panel/login.html",
         "SECURITY_LOGOUT_METHODS": ["POST"],
         "SECURITY_STATIC_FOLDER": None,
@@ -69,13 +77,18 @@ def _configuration(app: Flask) -> dict[str, Any]:
         "WTF_CSRF_CHECK_DEFAULT": False,  # only the panel has cookies to protect; see protect()
         "WTF_CSRF_TIME_LIMIT": None,
         "SESSION_COOKIE_NAME": "__Host-panel" if https else "panel",
-        "REMEMBER_COOKIE_NAME": "__Host-remember" if https else "remember",
-        "REMEMBER_COOKIE_DURATION": 30 * 24 * 3600,
+        "SESSION_REFRESH_EACH_REQUEST": False,
+        "PERMANENT_SESSION_LIFETIME": logins.LONGEST,
         **{f"SESSION_COOKIE_{name}": value for name, value in cookie.items()},
-        **{f"REMEMBER_COOKIE_{name}": value for name, value in cookie.items()},
         **{f"SECURITY_MSG_{name}": (WRONG_LOGIN, "error") for name in messages},
         **{f"SECURITY_MSG_{name}": (text, "error") for name, text in required.items()},
     }
+
+
+def password_field() -> PasswordField:
+    """A new password, in a form."""
+    length = Length(PASSWORD_MIN, 128, f"Use pelo menos {PASSWORD_MIN} caracteres.")
+    return PasswordField(validators=[InputRequired("Escolha uma senha."), length])
 
 
 def _surroundings() -> dict[str, Any]:
