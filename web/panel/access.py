@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from flask import Blueprint, Flask, Response, abort, g, redirect, request, url_for
@@ -17,12 +18,13 @@ from flask_security import current_user
 from flask_security.core import Security
 from flask_security.datastore import SQLAlchemyUserDatastore
 from flask_wtf import CSRFProtect
+from flask_wtf.csrf import CSRFError
 from sqlalchemy import select
 from wtforms import PasswordField
 from wtforms.validators import InputRequired, Length
 
 from bot_manager import logins
-from bot_manager.app import act_for
+from bot_manager.app import act_for, settings
 from bot_manager.sellers import OPERATOR
 from models import Membership, Role, Seller, User, db
 from web.panel import sessions
@@ -52,6 +54,7 @@ def set_up(app: Flask) -> None:
     csrf.init_app(app)  # before Security, which looks for it
     Security(app, SQLAlchemyUserDatastore(db, User, Role), login_form=LoginForm)
     sessions.set_up(app)
+    app.before_request(_only_from_here)
     app.before_request(_check_security_forms)
     app.context_processor(_surroundings)
 
@@ -143,6 +146,19 @@ def log_in_first() -> ResponseReturnValue:
 
 def is_operator() -> bool:
     return bool(current_user.is_authenticated and current_user.has_role(OPERATOR))
+
+
+def _only_from_here() -> None:
+    """What browsers say of where a form stands. It must be one of ours, even with the right token in it."""
+    origin = request.headers.get("Origin")
+    if origin is None or request.method in ("GET", "HEAD", "OPTIONS") or not _has_forms(request.blueprint):
+        return
+    if urlsplit(origin).netloc not in (request.host, urlsplit(settings().address).netloc):
+        raise CSRFError("The form stands on another site.")
+
+
+def _has_forms(blueprint: str | None) -> bool:
+    return blueprint is not None and blueprint not in ("intake", "webhooks")
 
 
 def _check_security_forms() -> None:
