@@ -49,6 +49,7 @@ def create_core(settings: Settings, pool_size: int = POOL_SIZE) -> Flask:
             "pool_size": pool_size,
             "max_overflow": 0,
             "pool_timeout": 5,
+            "hide_parameters": True,  # errors quote statements, and what was to be stored is none of the log's business
             "connect_args": {"connect_timeout": 5, "application_name": "bot_manager"},
         },
     )

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import pytest
 from sqlalchemy import Engine, create_engine, select, text
+from sqlalchemy.exc import OperationalError
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from bot_manager.ops.postgres import Urls
 from bot_manager.ops.schema import engine_url
+from bot_manager.settings import Settings
 from bot_manager.vault import new_secret
 from models import (
     Base,
@@ -420,6 +423,74 @@ def test_without_its_policy_a_table_would_show_the_other_sellers_rows(
 
 
 # Headers ------------------------------------------------------------------------------------------------------------
+
+
+def test_errors_carry_the_headers_too(panel: World, two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """413, 415, 404, 405, 500 and 503, asked for by people and by machines."""
+    home = f"/loja/{two.cast.shop.id}/"
+
+    def broken(error: Exception) -> Any:
+        def view(**_: Any) -> Any:
+            raise error
+
+        return view
+
+    for accept in ("text/html", "application/json"):
+        ana = panel.client(two.cast.ana)
+        ask = ana.client.open
+        headers = {"Accept": accept}
+        codes = []
+        for options in (
+            {"path": "/login", "method": "POST", "data": b"x" * 300_000},
+            {"path": "/login", "method": "POST", "data": b"{}", "content_type": "application/json"},
+            {"path": "/nowhere"},
+            {"path": "/static/x/none.css"},
+            {"path": "/login", "method": "PUT"},
+        ):
+            answer = ask(headers=headers, **options)
+            check_headers(answer)
+            codes.append(answer.status_code)
+        for error in (RuntimeError("x"), OperationalError("select", {}, Exception("gone"))):
+            with monkeypatch.context() as patch:
+                patch.setitem(panel.app.view_functions, "shop.home.index", broken(error))
+                answer = ask(home, headers=headers)
+            check_headers(answer)
+            codes.append(answer.status_code)
+        assert codes == [413, 415, 404, 404, 405, 500, 503]
+
+
+def test_on_https_every_cookie_and_answer_holds_to_https(panel_database: Urls, tmp_path: Any, two: Two) -> None:
+    world = World(Settings(database_url=panel_database.app, keys_dir=tmp_path, public_url="https://shop.example.com"))
+    browser = world.client(two.cast.ana)
+    for path in ("/login", "/nowhere", "/conta", f"/loja/{two.cast.shop.id}/", "/health"):
+        answer = panel_world._apart(browser.client.get, path, base_url="https://shop.example.com")
+        check_headers(answer, https=True)
+    world.close()
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "//evil.example",
+        "/\\evil.example",
+        "https:evil.example",
+        "\\\\evil.example",
+        "javascript:alert(1)",
+        "/\t/evil.example",
+        "http:///evil.example",
+        "https://localhost@evil.example/",
+    ],
+)
+def test_no_way_leads_to_another_site(panel: World, two: Two, elsewhere: str) -> None:
+    for path, form in (
+        ("/login", {"email": two.cast.ana, "password": panel_world.PASSWORD, "next": elsewhere}),
+        ("/login?next=" + quote(elsewhere), {"email": two.cast.ana, "password": panel_world.PASSWORD}),
+        ("/tema", {"tema": "claro", "volta": elsewhere}),
+    ):
+        location = panel.client().post(path, form).location or "/"
+        assert urlsplit(location.replace("\\", "/").replace("\t", "")).netloc in ("", "localhost"), f"{path}: {location!r}"
+        assert not location.startswith(("javascript:", "//")), location
+    assert panel.client().get(f"/go/{quote(elsewhere, safe='')}", follow_redirects=True).status_code == 404
 
 
 def check_headers(answer: TestResponse, https: bool = False) -> None:

@@ -32,6 +32,13 @@ _TEXTS = {
     503: "Muita gente ao mesmo tempo. Tente de novo em alguns segundos.",
 }
 
+_BARE = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -135,7 +142,7 @@ class Front:
 
 
 def _plain(status: int, *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(status, [(b"content-type", b"text/plain; charset=utf-8"), *headers], _TEXTS[status].encode())
+    return Answer(status, [*_BARE, *headers], _TEXTS[status].encode())
 
 
 def _declared_length(scope: Scope) -> int:

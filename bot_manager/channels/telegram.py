@@ -21,6 +21,7 @@ from telegram import CopyTextButton, InlineKeyboardButton, InlineKeyboardMarkup,
 from telegram.constants import MessageLimit, ParseMode
 from telegram.error import BadRequest, Forbidden, InvalidToken, NetworkError, RetryAfter, TelegramError, TimedOut
 
+from bot_manager import log
 from bot_manager.channels.base import (
     Ambiguous,
     Blocked,
@@ -188,9 +189,9 @@ def channel_error(error: TelegramError) -> ChannelError:
     if isinstance(error, RetryAfter):
         return SlowDown(_seconds(error.retry_after))
     if "chat not found" in error.message.lower():
-        return Blocked(error.message)
+        return Blocked(log.of_others(error.message))
     meaning = next((ours for theirs, ours in _MEANINGS if isinstance(error, theirs)), Refused)
-    return meaning(error.message)
+    return meaning(log.of_others(error.message))
 
 
 def _seconds(value: int | timedelta) -> float:

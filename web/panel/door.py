@@ -86,5 +86,5 @@ def theme() -> ResponseReturnValue:
 
 
 def _own_page(path: str) -> str:
-    """The path if it is one of ours: browsers read `//host` and `/\\host` as another site."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
+    """The path if it is one of ours: browsers read `//host`, `/\\host` and `/<tab>/host` as another."""
+    return path if path.isprintable() and path.startswith("/") and not path.startswith(("//", "/\\")) else "/"

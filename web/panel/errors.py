@@ -76,5 +76,5 @@ def _kept(error: HTTPException) -> dict[str, str]:
 
 
 def _no_database(error: Exception) -> ResponseReturnValue:
-    logger.error("the database does not answer", extra={"cause": str(error)[:300]})
+    logger.error("the database does not answer", extra={"cause": str(getattr(error, "orig", error))[:300]})
     return show(ServiceUnavailable(retry_after=5))
