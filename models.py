@@ -19,6 +19,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -133,6 +134,39 @@ class Membership(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), primary_key=True)
     seller_id: Mapped[int] = mapped_column(ForeignKey("seller.id", ondelete="CASCADE"), primary_key=True)
     role: Mapped[str] = mapped_column(server_default="owner")
+
+
+class Login(Base):
+    """A browser in which somebody is logged in: without its row, the cookie is worth nothing.
+
+    token_hash: SHA-256 of what the cookie carries. device: "Chrome no Android". network: the neighbourhood of its
+    address. seen_at: within minutes. why: what ended it.
+    """
+
+    __tablename__ = "login"
+
+    id: Mapped[int] = _key()
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    device: Mapped[str]
+    network: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+    seen_at: Mapped[datetime] = _now()
+    ended_at: Mapped[datetime | None]
+    why: Mapped[str | None]
+
+
+class Allowance(Base):
+    """How many tries somebody has left at something that can be guessed; it fills up again with time.
+
+    key: a keyed hash of what is tried and by whom.
+    """
+
+    __tablename__ = "allowance"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    tries: Mapped[float] = mapped_column(Float)
+    at: Mapped[datetime] = mapped_column(index=True)
 
 
 class DoorKind(StrEnum):
@@ -848,6 +882,6 @@ class ProviderKey(Base):
 
 OUTSIDE_RLS = frozenset(
     {"user", "role", "roles_users", "membership", "door", "timer", "security_event", "provider_key"}
-    | {"job_error", "retry_batch", "pulse", "absence", "lookup"}
+    | {"job_error", "retry_batch", "pulse", "absence", "lookup", "login", "allowance"}
 )
 ROW_SECURED = tuple(table.name for table in Base.metadata.sorted_tables if table.name not in OUTSIDE_RLS)

@@ -189,6 +189,6 @@ def _close(access: Access) -> None:
 
 def _still_inside(access_id: int, error: ChannelError) -> None:
     access = db.session.get_one(Access, access_id)
-    access.last_error = f"{type(error).__name__}: {error}"[:300]
+    access.last_error = log.told(error)[:300]
     _end_in(access, log.trace_id.get(), TRY_AGAIN_S)
     logger.error("a customer whose access is over could not be removed", extra={"access": access.id})

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
 from flask import Flask, current_app
@@ -52,11 +53,13 @@ def create_core(settings: Settings, pool_size: int = POOL_SIZE) -> Flask:
             "pool_size": pool_size,
             "max_overflow": 0,
             "pool_timeout": 5,
+            "hide_parameters": True,  # errors quote statements, and what was to be stored is none of the log's business
             "creator": patience.connector(settings.database_url),
         },
     )
     app.extensions["settings"] = settings
     app.extensions["vault"] = open_vault(settings)
+    app.extensions["clock"] = _utc
     db.init_app(app)
     return app
 
@@ -69,6 +72,16 @@ def settings() -> Settings:
 def vault() -> Vault:
     found: Vault = current_app.extensions["vault"]
     return found
+
+
+def now() -> datetime:
+    """The application's clock, in UTC; `app.extensions["clock"]` may be set to another one."""
+    told: datetime = current_app.extensions["clock"]()
+    return told
+
+
+def _utc() -> datetime:
+    return datetime.now(UTC)
 
 
 def act_for(seller_id: int) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import gateways
-from bot_manager import charges, inbox, messages, sales
+from bot_manager import charges, inbox, log, messages, sales
 from bot_manager.addresses import privacy_url
 from bot_manager.app import vault
 from bot_manager.channels import panel, telegram
@@ -77,7 +77,7 @@ def _handle_next(chat: Chat) -> bool:
 def _count_failure(entry: Entry, error: Exception) -> None:
     """Raises the error again for another try, until the event has failed too often and the chat goes on without it."""
     db.session.rollback()
-    dead = inbox.failed(entry, f"{type(error).__name__}: {error}")
+    dead = inbox.failed(entry, log.told(error))
     db.session.commit()
     if not dead:
         raise error

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 from sqlalchemy import Row, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from bot_manager import access, messages, timeline
+from bot_manager import access, log, messages, timeline
 from bot_manager.app import Threads, vault
 from bot_manager.channels.base import Button, ChannelError, Content
 from bot_manager.funnels import texts
@@ -101,7 +101,7 @@ async def _invite(threads: Threads, inviting: Inviting, seller: int, groups: Seq
         try:
             link = await inviting.invite(group.token, group.group_id, group.name)
         except ChannelError as error:
-            missing = NoInvitation(f"{type(error).__name__}: {error}")
+            missing = NoInvitation(log.told(error))
             await threads.in_db(seller, _note, group.delivery_id, str(missing))
         else:
             await threads.in_db(seller, _keep_invitation, group.delivery_id, link)

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 import time
+import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ _MASKS = (
     (re.compile(r"/bot\d{1,20}:[\w-]+"), "/bot***"),
     (re.compile(r"\b\d{6,12}:[\w-]{30,}"), "***"),
     (re.compile(r"(/webhook/[\w-]{1,40}/)[^/?\s\"']+"), r"\1***"),
+    (re.compile(r"(/(?:convite|tg)/)[^/?\s\"']+"), r"\1***"),
     (re.compile(r"([?&](?:t|token|access_token|api_token|secret|webhookSecret)=)[^&\s\"']+", re.IGNORECASE), r"\1***"),
     (re.compile(r"((?:Bearer|Basic)\s+)[\w.~+/=-]+", re.IGNORECASE), r"\1***"),
     (re.compile(r"(postgres(?:ql)?(?:\+\w{1,20})?://[^:/@\s]{1,100}:)[^@\s]{1,200}@"), r"\1***@"),
@@ -39,6 +41,34 @@ def masked(text: str) -> str:
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
     return text
+
+
+# What another company says of an error may quote what it was sent.
+_QUOTES = re.compile(r"""["'“”«»][^"'“”«»]{1,200}["'“”«»]|\b\d[\d.\-/ ]{6,20}\d\b|\S{24,}""")
+
+# Errors that speak of code and sockets, not of anybody.
+_OF_CODE = (OSError, ImportError, AttributeError, NameError, TypeError, AssertionError, RecursionError, TimeoutError)
+
+
+def of_others(text: str) -> str:
+    """Another company's words about an error, without what they may quote, fit to be kept and shown."""
+    return _QUOTES.sub("***", masked(text[:1000]))[:300]
+
+
+def told(error: BaseException) -> str:
+    """The error's type, with its words if they are ours or of code. Any other's may be somebody's name or document."""
+    ours = hasattr(error, "permanent")
+    of_code = isinstance(error, _OF_CODE) and type(error).__module__ == "builtins"
+    state = getattr(error, "sqlstate", None) or getattr(getattr(error, "orig", None), "sqlstate", None)
+    words = masked(str(error)) if ours or of_code else f"SQLSTATE {state}" if state else ""
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def _trace(error: BaseException) -> str:
+    """Where it was raised, and what caused it, first things first."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = f"{_trace(cause)}\n\nled to\n\n" if cause else ""
+    return f"{before}Traceback:\n{''.join(traceback.format_tb(error.__traceback__))}{told(error)}"
 
 
 def one_line(text: str) -> str:
@@ -78,19 +108,19 @@ def handler(log_format: str, stream: TextIO) -> logging.Handler:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return one_line(json.dumps(_fields(record, self), ensure_ascii=False, default=str))
+        return one_line(json.dumps(_fields(record), ensure_ascii=False, default=str))
 
 
 class _Console(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = _fields(record, self)
+        fields = _fields(record)
         head = f"{time.strftime('%H:%M:%S')} {fields.pop('level'):7} {fields.pop('message')}"
         trace = "".join(f"\n    {one_line(line)}" for line in fields.pop("error", "").splitlines())
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("at", "logger") and value)
         return one_line(f"{head}  {rest}".rstrip()) + trace
 
 
-def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str, Any]:
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
         "level": record.levelname,
@@ -100,7 +130,13 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str
         "seller": seller_id.get(),
     }
     extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-    fields.update({name: masked(value) if isinstance(value, str) else value for name, value in extra.items()})
-    if record.exc_info:
-        fields["error"] = masked(formatter.formatException(record.exc_info))
+    fields.update({name: _fit(value) for name, value in extra.items()})
+    if record.exc_info and record.exc_info[1]:
+        fields["error"] = masked(_trace(record.exc_info[1]))
     return fields
+
+
+def _fit(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _fit(each) for name, each in value.items()}
+    return masked(value) if isinstance(value, str) else value

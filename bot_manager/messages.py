@@ -284,7 +284,7 @@ def _not_sent(mine: Claimed, error: ChannelError) -> bool:
     message = _under_claim(mine)
     if message is None:
         return True
-    message.state, message.last_error = MessageState.QUEUED, f"{type(error).__name__}: {error}"[:300]
+    message.state, message.last_error = MessageState.QUEUED, log.told(error)[:300]
     logger.warning("a message was not accepted", extra={"message_row": message.id, "why": type(error).__name__})
     if isinstance(error, Refused) or message.attempts >= MOST_ATTEMPTS:
         return _fail(message)

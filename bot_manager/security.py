@@ -31,6 +31,7 @@ class Kind(StrEnum):
     WRONG_TELEGRAM_SECRET = "wrong_telegram_secret"  # noqa: S105 - an update without the bot's secret; detail: known_bot
     FORGED_NOTICE = "forged_notice"  # a notice whose proof is missing or wrong; detail: gateway, receipt
     NOTICE_MISMATCH = "notice_mismatch"  # authentic, and does not fit its sale; detail: gateway, receipt
+    GUESSED_TOO_OFTEN = "guessed_too_often"  # passwords or invitations; detail: limit, network
 
 
 _REPORT = text(

@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from bot_manager import strict, wire
+from bot_manager import log, strict, wire
 from gateways.base import (
     Account,
     BadGatewayAnswer,
@@ -163,7 +163,7 @@ def _masked(words: str, account: Account) -> str:
     words = words if len(words) <= 1000 else words[:1000].rpartition(" ")[0]
     for secret in sorted(account.credentials.values(), key=len, reverse=True):
         words = words.replace(secret, "***") if secret else words
-    return _SECRETIVE.sub("***", words)
+    return log.of_others(_SECRETIVE.sub("***", words))
 
 
 _adapter = wire.Adapter(BOUNDS)

@@ -37,4 +37,4 @@ def phone(browser: Browser) -> Iterator[Page]:
     page.on("pageerror", lambda error: said.append(str(error)))
     yield page
     page.context.close()
-    assert said == []
+    assert said == [], said

@@ -9,7 +9,8 @@ import itertools
 import random
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,15 +19,16 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 from itsdangerous import URLSafeTimedSerializer
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from werkzeug.test import TestResponse
 
-from bot_manager import sellers
+from bot_manager import logins, sellers
 from bot_manager.app import context, vault
 from bot_manager.settings import Settings
 from bot_manager.shop import example
 from bot_manager.vault import new_secret
 from models import (
+    Allowance,
     Bot,
     BotOffer,
     BotState,
@@ -276,9 +278,20 @@ class World:
         db.session.flush()
         return row.id
 
+    @contextmanager
+    def later(self, by: timedelta) -> Iterator[None]:
+        """The application's clock stands ahead by so much."""
+        before = self.app.extensions["clock"]
+        self.app.extensions["clock"] = lambda: before() + by
+        try:
+            yield
+        finally:
+            self.app.extensions["clock"] = before
+
     def cast(self) -> Cast:
         names = {name: f"{name}-{uuid.uuid4().hex[:8]}@example.com" for name in ("ana", "bia", "caio", "olga")}
         with self.app.app_context():
+            db.session.execute(delete(Allowance))  # all of them come from one address
             role = db.session.scalar(select(Role).filter_by(name="operator")) or add(Role(name="operator"))
             ids = {name: self.user(email, *([role] if name == "olga" else [])) for name, email in names.items()}
             db.session.commit()
@@ -313,14 +326,24 @@ class Browser:
 
     def __init__(self, app: Flask, client: FlaskClient) -> None:
         self.app, self.client = app, client
-        with client.session_transaction() as session:
+        self._plant()
+
+    def _plant(self) -> None:
+        """A form token that tests know; logging in makes a new one."""
+        with self.client.session_transaction() as session:
             session["csrf_token"] = TOKEN
 
     def log_in(self, email: str) -> None:
         with self.app.app_context():
-            uniquifier = db.session.scalars(select(User.fs_uniquifier).filter_by(email=email)).one()
+            user = db.session.scalars(select(User).filter_by(email=email)).one()
+            who = {
+                "_user_id": user.fs_uniquifier,
+                "_fresh": True,
+                "login": logins.begin(user.id, "Chrome", "127.0.0.1"),
+            }
+            db.session.commit()
         with self.client.session_transaction() as session:
-            session.update({"_user_id": uniquifier, "_fresh": True})
+            session.update(who)
 
     def get(self, path: str, htmx: bool = False, **options: Any) -> TestResponse:
         return _apart(self.client.get, path, headers=self._headers(htmx), **options)
@@ -328,6 +351,7 @@ class Browser:
     def post(self, path: str, data: dict[str, str] | None = None, htmx: bool = False, **options: Any) -> TestResponse:
         signed = URLSafeTimedSerializer(self.app.config["SECRET_KEY"], salt="wtf-csrf-token").dumps(TOKEN)
         form = {"csrf_token": signed, **(data or {})}
+        self._plant()
         return _apart(self.client.post, path, data=form, headers=self._headers(htmx), **options)
 
     def _headers(self, htmx: bool) -> dict[str, str]:

@@ -20,6 +20,7 @@ FLOORS = (
     ("tracking.tokens", "tracking.identifiers", "tracking.normalize", "tracking.destinations", "tracking"),
     ("bot_manager.vault", "bot_manager.channels", "bot_manager.funnels"),
     ("bot_manager.app", "bot_manager.jobs.names", "bot_manager.jobs"),
+    ("bot_manager.limits", "bot_manager.logins"),
     ("bot_manager.jobs.queue", "bot_manager.doors", "bot_manager.security"),
     ("bot_manager.addresses", "bot_manager.accounts"),
     ("bot_manager.inbox", "bot_manager.timeline", "bot_manager.sellers", "bot_manager.breakers", "tracking.clicks"),

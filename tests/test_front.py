@@ -268,6 +268,8 @@ def test_body_declared_too_large_is_refused_before_it_is_sent(door: Door):
 
     assert answer.startswith(b"HTTP/1.1 413")
     assert "O envio é grande demais." in answer.decode()
+    for header in (b"cache-control: no-store", b"x-content-type-options: nosniff", b"frame-ancestors 'none'"):
+        assert header in answer.lower()
 
 
 def test_client_that_asks_first_is_told_to_go_on(door: Door):

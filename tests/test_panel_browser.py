@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -159,6 +160,7 @@ def _screens(full: Cast, panel: World) -> dict[str, str]:
         "bots": f"{shop}/bots",
         "recebimento": f"{shop}/recebimento",
         "conversa": f"{shop}/bots/{full.shop.bot_id}/conversa",
+        "conta": "/conta",
     }
 
 
@@ -218,6 +220,34 @@ def test_a_newcomer_makes_a_sale(visit: Any, panel: World, width: int) -> None:
     page.get_by_role("link", name="Ver a linha do tempo").click()
     expect(page.get_by_role("heading", name="Linha do tempo")).to_be_visible()
     expect(page.locator(".p-story")).to_contain_text("Entregue")
+
+
+def test_a_forgotten_login_is_ended_from_the_phone_and_the_password_changed(visit: Any, panel: World) -> None:
+    cast = panel.cast()
+    desk, phone = visit(), visit(width=390)
+    there, here = desk.log_in(cast.ana), phone.log_in(cast.ana)
+    here.get_by_role("button", name="Mais").click()
+    here.get_by_role("link", name="Sua conta").click()
+    expect(here.locator(".p-logins li")).to_have_count(2)
+
+    here.locator(".p-logins li").filter(has_not_text="este aparelho").get_by_role("button", name="Sair").click()
+    expect(here.locator(".p-logins li")).to_have_count(1)
+    there.goto(f"/loja/{cast.shop.id}/")
+    expect(there).to_have_url(re.compile("/login"))
+
+    phone.expected = {422}
+    here.get_by_label("Senha de hoje", exact=True).fill("not this one")
+    here.get_by_label("Senha nova", exact=True).fill("outra frase bem boa")
+    here.get_by_role("button", name="Trocar a senha").click()
+    expect(here.get_by_text("Esta não é a senha de hoje.")).to_be_visible()
+    phone.check("conta, wrong password")
+    here.get_by_label("Senha de hoje", exact=True).fill(PASSWORD)
+    here.get_by_label("Senha nova", exact=True).fill("outra frase bem boa")
+    here.get_by_role("button", name="Trocar a senha").click()
+    expect(here.get_by_text("Senha trocada.")).to_be_visible()
+    phone.check("conta, changed")
+    here.get_by_role("button", name="Sair de todos os aparelhos").click()
+    expect(here).to_have_url(re.compile("/login"))
 
 
 def _chat(full: Cast) -> str:

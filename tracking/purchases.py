@@ -209,7 +209,7 @@ def _taken(ready: Ready, receipt: str) -> None:
 
 def _not_taken(ready: Ready, error: DestinationError) -> None:
     conversion = db.session.get_one(Conversion, ready.conversion_id)
-    why = f"{type(error).__name__}: {error}"
+    why = log.told(error)
     logger.warning("a destination did not take an event", extra={"conversion": conversion.id, "why": why})
     if error.pauses:
         _pause(conversion, why)

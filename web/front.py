@@ -37,6 +37,13 @@ _TEXTS = {
 }
 _DEPTHS = {"webhook": 2, "api": 3}  # how many more parts of the path say whose it is; of other paths, one
 
+_BARE = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -149,7 +156,7 @@ class Front:
 
 
 def _plain(status: int, *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(status, [(b"content-type", b"text/plain; charset=utf-8"), *headers], _TEXTS[status].encode())
+    return Answer(status, [*_BARE, *headers], _TEXTS[status].encode())
 
 
 def _address(scope: Scope) -> str:

@@ -30,6 +30,7 @@ from telegram.error import (
     TimedOut,
 )
 
+from bot_manager import log
 from bot_manager.channels.base import (
     Ambiguous,
     Blocked,
@@ -209,9 +210,9 @@ def channel_error(error: TelegramError) -> ChannelError:
     if isinstance(error, RetryAfter):
         return SlowDown(_seconds(error.retry_after))
     if "chat not found" in error.message.lower():
-        return Blocked(error.message)
+        return Blocked(log.of_others(error.message))
     meaning = next((ours for theirs, ours in _MEANINGS if isinstance(error, theirs)), Refused)
-    return meaning(error.message)
+    return meaning(log.of_others(error.message))
 
 
 def _seconds(value: int | timedelta) -> float:

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot_manager import patience, reconcile, security
+from bot_manager import limits, logins, patience, reconcile, security
 from bot_manager.jobs import queue
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ class Clock:
         self._every(1, queue.free_the_dead)
         self._every(10, queue.clean_up)  # 500 jobs a second, more than a worker ends: what is left would only grow
         self._every(60, security.forget_security_events)
+        self._every(600, limits.drop_full_allowances)
+        self._every(600, logins.drop_old_logins)
         if every_hour:
             soon = datetime.now(UTC) + timedelta(minutes=1)
             options = {"id": "every_hour", "executor": "slow", "next_run_time": soon, "misfire_grace_time": 3600}

@@ -221,7 +221,7 @@ class _Patience(procrastinate.BaseRetryStrategy):
 
     def get_retry_decision(self, *, exception: BaseException, job: EngineJob) -> procrastinate.RetryDecision | None:
         if getattr(exception, "permanent", False) or job.attempts + 1 >= MOST_ATTEMPTS:
-            _failing[job.id] = log.masked(f"{type(exception).__name__}: {exception}")[:300].replace("\0", "")
+            _failing[job.id] = log.told(exception)[:300].replace("\0", "")
             return None
         usual = min(60.0, 2.0**job.attempts) * random.uniform(0.75, 1.25)
         seconds = float(getattr(exception, "wait_seconds", usual))
@@ -390,7 +390,7 @@ class Worker:
         except asyncio.CancelledError:
             pass
         except (ConnectorException, OSError) as error:
-            logger.warning("the job engine lost its database, starting again", extra={"cause": str(error)})
+            logger.warning("the job engine lost its database, starting again", extra={"cause": log.told(error)})
         if not stopping.is_set():
             await asyncio.sleep(AGAIN_S)  # also when it ended by itself, as it does when its listener died
 

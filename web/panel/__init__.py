@@ -10,7 +10,22 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask
 
-from web.panel import access, assets, bots, chat, door, errors, gateways, headers, home, letters, sales, security, start
+from web.panel import (
+    access,
+    account,
+    assets,
+    bots,
+    chat,
+    door,
+    errors,
+    gateways,
+    headers,
+    home,
+    letters,
+    sales,
+    security,
+    start,
+)
 from web.panel import format as formats
 from web.panel import operator as operators
 
@@ -33,5 +48,5 @@ def register(app: Flask) -> None:
     access.set_up(app)
     assets.set_up(app)
     formats.set_up(app)
-    for blueprint in (door.room, start.room, shop, operator):
+    for blueprint in (door.room, start.room, account.room, shop, operator):
         app.register_blueprint(blueprint)

@@ -1,7 +1,7 @@
 """Who is at the panel: logging in (Flask-Security), forged forms, and the shops that a user may enter.
 
-Flask-Security says who somebody is; what they may see is their Membership, looked up on every request. A shop that is
-not theirs does not exist: 404, whatever the method.
+Flask-Security says who somebody is, as long as the row of their login stands (`sessions`); what they may see is their
+Membership, looked up on every request. A shop that is not theirs does not exist: 404, whatever the method.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from flask import Blueprint, Flask, Response, abort, g, redirect, request, url_for
@@ -17,14 +18,22 @@ from flask_security import current_user
 from flask_security.core import Security
 from flask_security.datastore import SQLAlchemyUserDatastore
 from flask_wtf import CSRFProtect
+from flask_wtf.csrf import CSRFError
 from sqlalchemy import select
+from wtforms import PasswordField
+from wtforms.validators import InputRequired, Length
 
-from bot_manager.app import act_for
+from bot_manager import logins
+from bot_manager.app import act_for, settings
 from bot_manager.sellers import OPERATOR
 from models import Membership, Role, Seller, User, db
+from web.panel import sessions
+from web.panel.guesses import LoginForm
 
 HOME_ZONE = ZoneInfo("America/Sao_Paulo")
 PASSWORD_MIN = 10
+# 40 CPU-ms and 19 MiB, in one thread: a flood of logins must leave the processors to others.
+ARGON2 = {"argon2__memory_cost": 19456, "argon2__time_cost": 2, "argon2__parallelism": 1}
 WRONG_LOGIN = "E-mail ou senha não conferem."
 
 csrf = CSRFProtect()
@@ -43,7 +52,9 @@ class Place:
 def set_up(app: Flask) -> None:
     app.config.update(_configuration(app))
     csrf.init_app(app)  # before Security, which looks for it
-    Security(app, SQLAlchemyUserDatastore(db, User, Role))
+    Security(app, SQLAlchemyUserDatastore(db, User, Role), login_form=LoginForm)
+    sessions.set_up(app)
+    app.before_request(_only_from_here)
     app.before_request(_check_security_forms)
     app.context_processor(_surroundings)
 
@@ -58,8 +69,8 @@ def _configuration(app: Flask) -> dict[str, Any]:
         "SECRET_KEY": derived("session"),
         "SECURITY_PASSWORD_SALT": derived("password").hex(),
         "SECURITY_PASSWORD_HASH": "argon2",
+        "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": ARGON2,
         "SECURITY_RETURN_GENERIC_RESPONSES": True,
-        "SECURITY_DEFAULT_REMEMBER_ME": True,
         "SECURITY_LOGIN_USER_TEMPLATE": "panel/login.html",
         "SECURITY_LOGOUT_METHODS": ["POST"],
         "SECURITY_STATIC_FOLDER": None,
@@ -69,13 +80,18 @@ def _configuration(app: Flask) -> dict[str, Any]:
         "WTF_CSRF_CHECK_DEFAULT": False,  # only the panel has cookies to protect; see protect()
         "WTF_CSRF_TIME_LIMIT": None,
         "SESSION_COOKIE_NAME": "__Host-panel" if https else "panel",
-        "REMEMBER_COOKIE_NAME": "__Host-remember" if https else "remember",
-        "REMEMBER_COOKIE_DURATION": 30 * 24 * 3600,
+        "SESSION_REFRESH_EACH_REQUEST": False,
+        "PERMANENT_SESSION_LIFETIME": logins.LONGEST,
         **{f"SESSION_COOKIE_{name}": value for name, value in cookie.items()},
-        **{f"REMEMBER_COOKIE_{name}": value for name, value in cookie.items()},
         **{f"SECURITY_MSG_{name}": (WRONG_LOGIN, "error") for name in messages},
         **{f"SECURITY_MSG_{name}": (text, "error") for name, text in required.items()},
     }
+
+
+def password_field() -> PasswordField:
+    """A new password, in a form."""
+    length = Length(PASSWORD_MIN, 128, f"Use pelo menos {PASSWORD_MIN} caracteres.")
+    return PasswordField(validators=[InputRequired("Escolha uma senha."), length])
 
 
 def _surroundings() -> dict[str, Any]:
@@ -130,6 +146,19 @@ def log_in_first() -> ResponseReturnValue:
 
 def is_operator() -> bool:
     return bool(current_user.is_authenticated and current_user.has_role(OPERATOR))
+
+
+def _only_from_here() -> None:
+    """What browsers say of where a form stands. It must be one of ours, even with the right token in it."""
+    origin = request.headers.get("Origin")
+    if origin is None or request.method in ("GET", "HEAD", "OPTIONS") or not _has_forms(request.blueprint):
+        return
+    if urlsplit(origin).netloc not in (request.host, urlsplit(settings().address).netloc):
+        raise CSRFError("The form stands on another site.")
+
+
+def _has_forms(blueprint: str | None) -> bool:
+    return blueprint is not None and blueprint not in ("intake", "webhooks")
 
 
 def _check_security_forms() -> None:

@@ -19,10 +19,10 @@ from markupsafe import Markup
 STATIC = Path(__file__).resolve().parents[1] / "static"
 
 _TYPES = {
-    ".css": "text/css",
-    ".js": "text/javascript",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".txt": "text/plain",
+    ".txt": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",  # packed already
 }
 

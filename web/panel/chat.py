@@ -40,6 +40,7 @@ from models import (
     PaymentStatus,
     db,
 )
+from web.panel.format import web_address
 from web.panel.lookup import find
 
 room = Blueprint("chat", __name__)
@@ -283,7 +284,7 @@ def _taps(line: Line, turn: int) -> list[Tap]:
 
 def _tap(button: Button, line: Line, number: int, turn: int) -> Tap:
     if button.data is None:
-        return Tap(button.label, url=button.url, copy=button.copy)
+        return Tap(button.label, url=button.url and web_address(button.url), copy=button.copy)
     return Tap(button.label, value=f"{event_key(turn, line.key, number)} {button.data}")
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from flask import Blueprint, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_security import current_user, hash_password, login_user
-from flask_security.proxies import _datastore
+from flask_security import current_user, login_user
 from flask_wtf import FlaskForm
 from sqlalchemy import delete, select
-from wtforms import PasswordField
-from wtforms.validators import InputRequired, Length
 
 from bot_manager.app import look_across_sellers, settings
 from bot_manager.doors import enter_by_secret
 from bot_manager.vault import fingerprint
 from models import Door, DoorKind, Seller, User, db
-from web.panel import access
+from web.panel import access, guesses, passwords
 
 room = Blueprint("panel", __name__, template_folder="../templates")
 
@@ -24,12 +21,7 @@ A_YEAR = 365 * 24 * 3600
 
 
 class PasswordForm(FlaskForm):  # type: ignore[misc]
-    password = PasswordField(
-        validators=[
-            InputRequired("Escolha uma senha."),
-            Length(access.PASSWORD_MIN, 128, f"Use pelo menos {access.PASSWORD_MIN} caracteres."),
-        ]
-    )
+    password = access.password_field()
 
 
 @room.get("/")
@@ -60,6 +52,7 @@ def invitation(secret: str) -> ResponseReturnValue:
     entry = enter_by_secret(DoorKind.INVITE, secret)
     user = db.session.get(User, entry.object_id) if entry else None
     if entry is None or user is None:
+        guesses.count_invitation()
         return render_template("panel/invitation_over.html"), 410
     form = PasswordForm()
     if form.validate_on_submit() and _take(secret, user, form.password.data):
@@ -74,8 +67,7 @@ def _take(secret: str, user: User, password: str) -> bool:
     door = Door.kind == DoorKind.INVITE, Door.key == fingerprint(secret)
     if db.session.scalar(delete(Door).where(*door).returning(Door.key)) is None:
         abort(409)
-    user.password = hash_password(password)
-    _datastore.set_uniquifier(user)  # ends the sessions that the old password began
+    passwords.change(user, password)
     db.session.commit()
     login_user(user, remember=True, authn_via=["password"])
     return True
@@ -94,5 +86,5 @@ def theme() -> ResponseReturnValue:
 
 
 def _own_page(path: str) -> str:
-    """The path if it is one of ours: browsers read `//host` and `/\\host` as another site."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
+    """The path if it is one of ours: browsers read `//host`, `/\\host` and `/<tab>/host` as another."""
+    return path if path.isprintable() and path.startswith("/") and not path.startswith(("//", "/\\")) else "/"

@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, ServiceUnavailable, TooManyRequests
 
 from bot_manager import log
 
@@ -32,7 +32,7 @@ TEXTS = {
     405: Text("Isto não se abre por aqui", "Volte para o início e siga pelo menu."),
     413: Text("O envio é grande demais", "Mande um arquivo ou um texto menor."),
     415: Text("Não entendemos este envio", "Recarregue a página e preencha de novo. Nada foi alterado."),
-    429: Text("Muitas tentativas seguidas", "Espere um minuto e tente de novo."),
+    429: Text("Muitas tentativas seguidas", "Espere um pouco e tente de novo. Nada mudou na sua conta."),
     500: Text(
         "Algo falhou do nosso lado",
         "Nenhum pagamento se perde: o que o banco avisou está guardado. Tente de novo em instantes.",
@@ -53,17 +53,28 @@ def show(error: HTTPException) -> ResponseReturnValue:
     if code < 400 or "text/html" not in request.accept_mimetypes.values():
         return error
     text = STALE if isinstance(error, CSRFError) else TEXTS.get(code, TEXTS[500 if code >= 500 else 400])
-    values = {"code": code, "title": text.title, "text": text.text, "trace_id": log.trace_id.get()}
+    values = {"code": code, "title": text.title, "text": _worded(text, error), "trace_id": log.trace_id.get()}
     if "HX-Request" in request.headers:
         return (
             render_template("panel/_error.html", **values),
             code,
-            {"HX-Retarget": "#notice", "HX-Reswap": "innerHTML"},
+            _kept(error) | {"HX-Retarget": "#notice", "HX-Reswap": "innerHTML"},
         )
-    retry = {"Retry-After": "5"} if code == 503 else {}
-    return render_template("panel/error.html", **values), code, retry
+    return render_template("panel/error.html", **values), code, _kept(error)
+
+
+def _worded(text: Text, error: HTTPException) -> str:
+    if isinstance(error, TooManyRequests) and isinstance(error.retry_after, int):
+        return text.text.replace("um pouco", f"{error.retry_after} segundos" if error.retry_after > 1 else "um segundo")
+    return text.text
+
+
+def _kept(error: HTTPException) -> dict[str, str]:
+    """What the answer says to machines, whatever page it carries."""
+    said = {"Retry-After": "5"} if error.code == 503 else {}
+    return said | {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
 
 
 def _no_database(error: Exception) -> ResponseReturnValue:
-    logger.error("the database does not answer", extra={"cause": str(error)[:300]})
+    logger.error("the database does not answer", extra={"cause": str(getattr(error, "orig", error))[:300]})
     return show(ServiceUnavailable(retry_after=5))

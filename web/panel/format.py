@@ -27,7 +27,13 @@ def set_up(app: Flask) -> None:
         seconds=lambda at: time_tag(at, f"{at.astimezone(here()):%H:%M:%S}"),
         moment=lambda at: time_tag(at, moment(at, here())),
         day=day,
+        web_address=web_address,
     )
+
+
+def web_address(url: str) -> str:
+    """The address, if it is one that a browser opens and does not run; "#" for any other."""
+    return url if url.lower().startswith(("https://", "http://", "tg://")) else "#"
 
 
 def money(cents: int) -> str:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
 from bot_manager import strict
 from bot_manager.app import settings
@@ -38,8 +38,7 @@ def _guard(response: Response) -> Response:
     kept("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
     if settings().address.startswith("https:"):
         kept("Strict-Transport-Security", "max-age=31536000")
-    if request.blueprint:
-        kept("Cache-Control", "no-store")
+    kept("Cache-Control", "no-store")  # files say themselves how long
     return response
 
 

@@ -83,6 +83,7 @@ SECURITY: Mapping[str, Word] = {
     Kind.WRONG_TELEGRAM_SECRET: Word("Telegram sem o segredo do bot", "warn"),
     Kind.FORGED_NOTICE: Word("Aviso falso", "bad"),
     Kind.NOTICE_MISMATCH: Word("Aviso que não confere com a venda", "bad"),
+    Kind.GUESSED_TOO_OFTEN: Word("Senhas ou convites chutados", "warn"),
 }
 
 # What came to a stop: a job by its name, an update or a notice by the state of its row.
