@@ -31,7 +31,7 @@ def run() -> Report:
 def _row(stage: Stage, many: int) -> dict[str, Any]:
     stage.run(_WANTED, many=0)
     with program("-m", "bot_manager", "bots", env=stage.env) as pid:
-        wait_until(lambda: stage.ask("select count(*) from pg_stat_activity where query = 'select 1'"))
+        wait_until(lambda: stage.ask("select count(*) from pg_stat_activity where application_name = 'polling'"))
         empty, before, began = pss_mb(pid), stage.outside.count("getUpdates"), time.monotonic()
         stage.run(_WANTED, many=many)
         polled = stage.outside.wait("getUpdates", before + many) - began

@@ -87,7 +87,9 @@ class Locks:
     async def _open(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
         if self._connection is None:
             self._connection = await psycopg.AsyncConnection.connect(patience.conninfo(self._conninfo), autocommit=True)
-            await self._connection.execute(f"set idle_session_timeout = '{SILENCE_S}s'")
+            await self._connection.execute(
+                f"set idle_session_timeout = '{SILENCE_S}s'; set application_name = 'polling'"
+            )
         return self._connection
 
 

@@ -158,7 +158,7 @@ def test_a_process_that_polled_and_was_paused_doubles_nothing_when_it_wakes(prod
 
 
 def _lock_connections(product: Product) -> int:
-    asked = "select count(*) as n from pg_stat_activity where query = 'select 1' and application_name <> 'bot_manager'"
+    asked = "select count(*) as n from pg_stat_activity where application_name = 'polling'"
     return int(product.rows(asked)[0]["n"])
 
 
