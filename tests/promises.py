@@ -169,6 +169,7 @@ class Promises:
             *self._given(payments),
             *self._told(payments),
             *self._inside(payments),
+            *self._read_twice(),
             *self._refused(),
         ]
 
@@ -214,6 +215,13 @@ class Promises:
         yield from (f"{what} was reported {count} times" for what, count in told.items() if count > 1)
         yield from (f"{what} was reported and not sold" for what in told.keys() - sales.keys())
         yield from (f"{what} was not reported" for what, stays in sales.items() if stays and what not in told)
+
+    def _read_twice(self) -> Iterator[str]:
+        """A message is sent again only when it was in doubt whether it had arrived."""
+        read = sum(message.by_bot for talk in self.stage.world.telegram.dialogues() for message in talk.messages)
+        sent = self.stage.rows("select count(*) as n from message where state = 'sent'")[0]["n"]
+        if read - sent > self.doubts:
+            yield f"{read} messages were read and {sent} sent, with {self.doubts} sends in doubt"
 
     def _inside(self, payments: list[Row]) -> Iterator[str]:
         """In a group is only who bought it, and whose money was not given back."""

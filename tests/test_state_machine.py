@@ -34,7 +34,7 @@ from tests.hands import Moment, Run
 from tests.promises import Promises
 from tests.shops import Shop
 from tests.stage import Stage, watched
-from tests.world import Alter, Fault, Garbage, ResetAfter, ResetBefore, Status, World
+from tests.world import Alter, Call, Fault, Garbage, ResetAfter, ResetBefore, Status, World
 from tests.world.bank import Charge, Refund
 from tests.world.notices import Notice
 from tests.world.server import Script
@@ -76,6 +76,11 @@ META_FAULTS: dict[str, Callable[[], Fault]] = {
     "garbage": Garbage,
 }
 MADE_UP = ("buy:", "buy:nothing", "paid:", "paid:BOT1_00000000000000000000000000000000", "menu", "", "x" * 64)
+
+
+def _no_key(call: Call) -> bool:
+    """Public keys are open to all: a gateway that refuses an account still shows them."""
+    return "public-key" not in call.path
 
 
 def _telegram(code: int, words: str, **more: Any) -> Status:
@@ -253,7 +258,7 @@ class Sale(RuleBasedStateMachine):
 
     @rule(company=companies, how=st.sampled_from(sorted(GATEWAY_FAULTS)), times=how_often)
     def a_gateway_fails(self, company: str, how: str, times: int | None) -> None:
-        getattr(self.stage.world, company).fail("", how=GATEWAY_FAULTS[how](), times=times)
+        getattr(self.stage.world, company).fail(_no_key, how=GATEWAY_FAULTS[how](), times=times)
 
     @rule(company=companies, how=st.sampled_from(sorted(ANSWERS)), times=how_often)
     def a_gateway_answers_nonsense(self, company: str, how: str, times: int | None) -> None:
@@ -322,6 +327,20 @@ class Sale(RuleBasedStateMachine):
             run = self.stage.hands.do(lane, pick, at, kills=False)
             if run and run.under_way:
                 self.slept[run] = self.stage.turned
+
+    @rule(lane=lanes, pick=some, at=moments, seconds=st.sampled_from([6, 16, 40]))
+    def a_worker_is_overtaken(self, lane: str | None, pick: int, at: Moment, seconds: int) -> None:
+        """It stops, is taken for dead, another does its job, and then it goes on."""
+        self.a_worker_is_paused(lane, pick, at)
+        self.time_passes_at_work(seconds)
+        self.paused_workers_wake()
+
+    @rule(shop=shops, person=people, at=moments)
+    def who_delivers_is_overtaken(self, shop: int, person: int, at: Moment) -> None:
+        self.buys(shop, person, "Curso Completo")
+        self.pays(0, 1, hold=False, more=0)
+        self.stage.hands.do("money")  # the gateway is asked, or it is delivered already
+        self.a_worker_is_overtaken("money", 0, at, 6)
 
     @rule()
     def paused_workers_wake(self) -> None:
