@@ -33,7 +33,7 @@ class Why(StrEnum):
 
     LOGOUT = "logout"
     ELSEWHERE = "elsewhere"  # from another browser, or from this one's list
-    PASSWORD = "password"  # noqa: S105
+    CHANGED = "password"  # there is a new one
     REPLACED = "replaced"  # somebody logged in again in the same browser
 
 

@@ -210,6 +210,7 @@ def test_a_new_password_ends_the_other_logins_and_renews_this_one(panel: World, 
     assert answer.location == "/conta?feito=senha"
     assert "Todos os outros aparelhos foram desconectados" in words(here.get(answer.location))
     assert [is_in(one, cast) for one in (here, there, thief)] == [True, False, False]
+    assert [row.why for row in rows(panel, cast.ana)] == ["password", "password", None]
     log_in(panel, cast.ana, "outra frase bem boa")
 
 

@@ -45,4 +45,4 @@ def change(user: User, password: str) -> None:
     with in_turn():
         user.password = hash_password(password)
     _datastore.set_uniquifier(user)
-    logins.end_all(user.id, logins.Why.PASSWORD)
+    logins.end_all(user.id, logins.Why.CHANGED)
