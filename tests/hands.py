@@ -11,12 +11,15 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from procrastinate.exceptions import ConnectorException
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as Engine
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -92,16 +95,18 @@ def _once_it_is_kept(_session: Session) -> None:
         current[0].reach("commit", current[1])
 
 
-class _Manager(queue._Manager):
-    """The dead write nothing down."""
+class _Manager(JobManager):
+    """The engine's own, which fetches by priority; the dead write nothing down, and who was taken for dead can't."""
 
     async def finish_job(self, *args: Any, **options: Any) -> None:
         if not _is_dead():
-            await super().finish_job(*args, **options)
+            with suppress(ConnectorException):
+                await super().finish_job(*args, **options)
 
     async def retry_job(self, *args: Any, **options: Any) -> None:
         if not _is_dead():
-            await super().retry_job(*args, **options)
+            with suppress(ConnectorException):
+                await super().retry_job(*args, **options)
 
 
 def _is_dead() -> bool:

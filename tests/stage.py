@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from bot_manager import sellers
 from bot_manager.addresses import get_webhook_url
 from bot_manager.jobs import queue
+from bot_manager.jobs.clock import sweep
 from models import Base, Gateway, Offer, db
 from tests.hands import Hands
 from tests.line import Line
@@ -169,7 +170,7 @@ class Stage(Line):
             connection.execute(
                 text("update procrastinate_workers set last_heartbeat = now() where id = :id"), {"id": self.hands.alive}
             )
-            queue.sweep_timers(connection)
+            sweep(connection)
             queue.free_the_dead(connection)
 
     def charges(self) -> list[Charge]:

@@ -355,8 +355,8 @@ class Sale(RuleBasedStateMachine):
         done = self.stage.rows("select id from procrastinate_jobs where status = 'succeeded' order by id desc")
         if done:
             self.stage.change(
-                "insert into procrastinate_jobs (queue_name, task_name, lock, args)"
-                " select queue_name, task_name, lock, args from procrastinate_jobs where id = :id",
+                "insert into procrastinate_jobs (queue_name, task_name, lock, share, args)"
+                " select queue_name, task_name, lock, share, args from procrastinate_jobs where id = :id",
                 id=done[pick % len(done)]["id"],
             )
 
