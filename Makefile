@@ -18,7 +18,7 @@ test: .venv/installed-dev ## the tests, on a real PostgreSQL; under ten minutes
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/installed-dev ## the long ones: kills, load, soak; half an hour at most
-	timeout --kill-after=60 1800 $(BIN)/python -m pytest -m slow
+	timeout --kill-after=60 1800 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 demo: .venv/installed-dev ## one whole sale against strict fakes; FORMAT=json for a machine
 	@$(BIN)/python -m tests.demo
