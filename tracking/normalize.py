@@ -102,7 +102,8 @@ def name(value: str | None) -> str | None:
 
 def external_id(value: str | None) -> str | None:
     """Our own stable id of a customer."""
-    return re.sub(r"\s", "", _plain(value)) or None
+    # What stood between two accents may have kept them apart.
+    return unicodedata.normalize("NFC", re.sub(r"\s", "", _plain(value))) or None
 
 
 def country(value: str | None) -> str | None:
