@@ -42,6 +42,7 @@ OPEN = (MessageState.QUEUED, MessageState.SENDING)
 CLAIM = timedelta(seconds=20)  # longer than a send may take: a claim that old belongs to the dead
 MOST_ATTEMPTS = 12
 LONGEST_NAP_S = 2.0
+LONGEST_REST_S = 300.0  # until a channel that is away is tried again
 
 # Built once and on tables: every sale passes here, and the ORM's way to the same statements costs three times as much.
 _message = Base.metadata.tables["message"]
@@ -286,9 +287,15 @@ def _not_sent(mine: Claimed, error: ChannelError) -> bool:
         return True
     message.state, message.last_error = MessageState.QUEUED, log.told(error)[:300]
     logger.warning("a message was not accepted", extra={"message_row": message.id, "why": type(error).__name__})
-    if isinstance(error, Refused) or message.attempts >= MOST_ATTEMPTS:
+    if _is_final(message, error):
         return _fail(message)
     return _hold(message, db.session.get_one(Customer, message.customer_id), error)
+
+
+def _is_final(message: Message, error: ChannelError) -> bool:
+    """What was paid for is not given up because a channel is away; what may have arrived is not said for ever."""
+    paid_for = message.delivery_id is not None and not isinstance(error, Ambiguous)
+    return isinstance(error, Refused) or (message.attempts >= MOST_ATTEMPTS and not paid_for)
 
 
 def _hold(message: Message, customer: Customer, error: ChannelError) -> bool:
@@ -301,7 +308,7 @@ def _hold(message: Message, customer: Customer, error: ChannelError) -> bool:
             return _slow_down(customer, seconds)
         case Ambiguous():
             return True
-    _later(customer.id, min(60.0, 2.0**message.attempts))
+    _later(customer.id, min(LONGEST_REST_S, 2.0 ** min(message.attempts, 10)))
     return False
 
 

@@ -124,6 +124,28 @@ def test_a_message_that_is_refused_does_not_hold_up_the_next(line: Line) -> None
     assert states(line) == ["failed", "sent"]
 
 
+def test_what_was_paid_for_outlasts_any_outage_of_the_channel(line: Line) -> None:
+    shop = open_shop(line)
+    person = line.world.telegram.person()
+    shop.buy(person)
+    line.world.telegram.fail(SEND, how=Status(502, {"ok": False, "error_code": 502, "description": "x"}), times=None)
+    line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+    line.world.pushinpay.wait_delivered()
+    line.work()
+    for _ in range(15):
+        line.change("update customer set next_send_at = now(); update bot set next_send_at = now()")
+        line.pass_time(301)
+    [row] = line.rows("select attempts, state from message where delivery_id is not null")
+    assert row["state"] == "queued"
+    assert row["attempts"] > 12
+
+    line.world.telegram.heal()
+    line.pass_time(301)
+
+    assert line.rows("select state from delivery") == [{"state": "delivered"}]
+    assert [m for m in person.received(shop.token) if "https://example.com/curso" in m.text]
+
+
 def test_messages_of_a_chat_arrive_in_their_order(line: Line) -> None:
     shop = open_shop(line)
     person = line.world.telegram.person()
