@@ -14,11 +14,14 @@ from bot_manager import access, log, messages, timeline
 from bot_manager.app import Threads, vault
 from bot_manager.channels.base import Button, ChannelError, Content
 from bot_manager.funnels import texts
+from bot_manager.jobs.names import Name
+from bot_manager.jobs.queue import Job, set_timer
 from models import Base, Bot, Delivery, DeliveryState, Payment, PaymentStatus, db
 
 logger = logging.getLogger(__name__)
 
 PURPOSE = "delivery.invite"
+AGAIN_S = 900.0
 
 # Built once and on tables, as all that every sale passes.
 _payment = Base.metadata.tables["payment"]
@@ -91,6 +94,7 @@ async def deliver(
     # In this job, not in one of its own: should this run die, the next one finds nothing to queue and sends.
     await messages.send(threads, channels, seller, begun.customer_id)
     if missing:
+        await threads.in_db(seller, _come_back, payment)
         raise missing
 
 
@@ -138,6 +142,13 @@ def _to_invite(sale: Sale, waiting: Sequence[Waiting]) -> list[Group]:
         return []
     token = vault().open(bot.token_sealed, "bot.token", bot.seller_id)
     return [Group(thing.id, int(sale.things[thing.item]["chat_id"]), token, sale.payment_id[-32:]) for thing in wanted]
+
+
+def _come_back(payment_id: int) -> None:
+    """However often the job engine tries: what was paid for is not given up because a bot has not its rights yet."""
+    payment = db.session.get_one(Payment, payment_id)
+    job = Job(Name.DELIVER, payment.seller_id, payment.trace_id, {"payment": payment.id})
+    set_timer(f"deliver:{payment.id}", job, AGAIN_S)
 
 
 def _note(delivery_id: int, why: str) -> None:

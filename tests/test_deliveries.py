@@ -51,6 +51,21 @@ def test_a_group_that_can_not_be_opened_delays_nothing_else(line: Line) -> None:
     assert [row["state"] for row in line.rows("select state from delivery order by item")] == ["delivered"] * 2
 
 
+def test_an_invitation_that_can_not_be_made_for_hours_is_made_in_the_end(line: Line) -> None:
+    group = line.world.telegram.group("VIP")
+    shop = open_shop(line, delivers=[{"kind": "group", "chat_id": group.id, "days": 30}])
+    shop.buy(line.world.telegram.person())
+    pay(line)
+    for _ in range(15):
+        line.pass_time(100)
+    assert line.rows("select 1 from procrastinate_jobs where status = 'failed' and task_name = 'deliver'")
+
+    line.world.telegram.promote(group, line.world.telegram.bot(shop.token))
+    line.pass_time(901)
+
+    assert line.rows("select state from delivery") == [{"state": "delivered"}]
+
+
 def test_a_test_sale_gives_no_access_to_a_group(line: Line) -> None:
     group = line.world.telegram.group("VIP")
     shop = open_shop(line, gateways=(), test=True, delivers=[{"kind": "group", "chat_id": group.id, "days": 30}])
