@@ -533,13 +533,15 @@ def test_any_order_of_events_keeps_every_promise(machine: type[Sale]) -> None:
 
 @pytest.mark.slow
 def test_many_orders_of_events_keep_every_promise(machine: type[Sale], capsys: pytest.CaptureFixture[str]) -> None:
-    number = int(os.environ.get("MACHINE_SEED", SystemRandom().randrange(10**9)))
+    # The same orders each time, so that a gate is no lottery; MACHINE_SEED=random goes where nobody has been.
+    asked = os.environ.get("MACHINE_SEED", "1")
+    number = SystemRandom().randrange(10**9) if asked == "random" else int(asked)
     steps = int(os.environ.get("MACHINE_STEPS", "80"))
     ends = time.monotonic() + float(os.environ.get("MACHINE_SECONDS", "150"))
     while time.monotonic() < ends:
         with capsys.disabled():
             sys.stdout.write(f"MACHINE_SEED={number} ")
             sys.stdout.flush()
-        machine.fair = not machine.fair
+        machine.fair = bool(number % 2)
         play(seed(number)(machine), runs=10, steps=steps)
         number += 1
