@@ -29,8 +29,10 @@ _BROKEN_AT_ANY_MOMENT = " union all ".join(
 )
 _PAYMENTS = """
     select p.id, p.payment_id, p.seller_id, p.status, p.amount_cents, p.webhook_token, p.offer_name, p.items,
-     p.bot_id, b.username, c.chat_id, p.gateway_id, exists
-     (select from payment_event e where e.payment_id = p.id and e.kind = 'paid') as was_paid
+     p.bot_id, b.username, c.chat_id, p.gateway_id,
+     exists (select from payment_event e where e.payment_id = p.id and e.kind = 'paid') as was_paid,
+     exists (select from payment_event e join payment_event later on later.payment_id = e.payment_id and later.id > e.id
+      where e.payment_id = p.id and e.kind = 'refunded' and later.kind = 'paid_twice') as paid_after_refund
     from payment p join customer c on c.id = p.customer_id join bot b on b.id = p.bot_id order by p.id"""
 _PAID_ATTEMPTS = """
     select a.payment_id, g.kind, g.seller_id, a.provider_id
@@ -66,15 +68,20 @@ _NEXT = {
 
 @dataclass(frozen=True)
 class Money:
-    """What came in for one of our payments. right: charges paid with the amount asked; back: those given back whole."""
+    """What came in for one of our payments. right: charges paid with the amount asked; back: those given back whole.
+
+    late: a second code was paid after the first one's money had gone back. A sale that was given back is over: the
+    seller is told that this money is owed.
+    """
 
     right: tuple[Charge, ...] = ()
     back: tuple[Charge, ...] = ()
     any_back: bool = False
+    late: bool = False
 
     @property
     def stays(self) -> bool:
-        return len(self.right) > len(self.back)
+        return len(self.right) > len(self.back) and not self.late
 
 
 class Promises:
@@ -268,7 +275,7 @@ class Promises:
         right = tuple(charge for charge in mine if charge.paid_cents == row["amount_cents"])
         back = tuple(charge for charge in right if charge.refunded_cents >= (charge.paid_cents or 0))
         any_back = any(charge.paid and charge.refunded_cents >= (charge.paid_cents or 0) for charge in mine)
-        return Money(right, back, any_back)
+        return Money(right, back, any_back, late=bool(back) and row["paid_after_refund"])
 
     def seller_of(self, charge: Charge) -> Shop:
         number = charge.account.rpartition("-")[2]
