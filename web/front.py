@@ -94,7 +94,7 @@ class Front:
         body = bytearray()
         try:
             await self._read(scope, receive, body)
-            await _send(send, scope["method"], await self._run(_address(scope), scope, bytes(body)))
+            await _send(send, scope["method"], await self._run(_address(scope), _environ(scope, bytes(body))))
         except _Refused as refused:
             await _send(send, scope["method"], refused.answer)
             await _drop_rest(receive)
@@ -126,10 +126,10 @@ class Front:
             raise _Refused(503, (b"retry-after", b"5"))
         return bool(message.get("more_body"))
 
-    async def _run(self, address: str, scope: Scope, body: bytes) -> Answer:
+    async def _run(self, address: str, environ: dict[str, Any]) -> Answer:
         if not await self._turns.take(address):
             return _plain(503, (b"retry-after", b"2"))
-        work = self._pool.submit(_call, self._app, _environ(scope, body))
+        work = self._pool.submit(_call, self._app, environ)
         work.add_done_callback(self._leaves(address))
         try:
             return await asyncio.wrap_future(work)
@@ -186,7 +186,7 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
         "SERVER_PORT": str(port or 80),
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "REMOTE_ADDR": client[0],
-        "web.arrived": time.monotonic(),
+        "web.arrived": time.monotonic(),  # whole; what it waits for a thread from here on counts
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope["scheme"],
         "wsgi.input": BytesIO(body),
