@@ -82,7 +82,7 @@ def _dial(host: str, port: int, seconds: float) -> socket.socket:
     """A connection to one of the host's addresses, none of which may be closed to us. Raises Forbidden, OSError."""
     ends = time.monotonic() + seconds
     refused: OSError | None = None
-    for family, address in _looked_up(host, port):
+    for family, address in _looked_up(host, port, seconds):
         try:
             return _connected(family, address, max(0.1, ends - time.monotonic()))
         except OSError as error:
@@ -90,12 +90,12 @@ def _dial(host: str, port: int, seconds: float) -> socket.socket:
     raise refused or OSError("the host has no address")
 
 
-def _looked_up(host: str, port: int) -> Found:
+def _looked_up(host: str, port: int, seconds: float) -> Found:
     if port not in PORTS:
         raise Forbidden("the address has a port that is not for the web")
     try:
-        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError):
+        found = wire.look_up(host, port, seconds)
+    except socket.gaierror:
         raise UnknownName("no such host is known") from None
     addresses: Found = [(one[0], (str(one[4][0]), port)) for one in found]
     if not all(is_public(ipaddress.ip_address(where[0])) for _, where in addresses):

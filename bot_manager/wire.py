@@ -206,7 +206,7 @@ class _Connection(HTTPConnection):
 def _dial_any(host: str, port: int, seconds: float) -> socket.socket:
     """A connection to any of the host's addresses; urllib3's own would give each of them the whole time anew."""
     ends = time.monotonic() + seconds
-    found = _looked_up(host, port, seconds)
+    found = look_up(host, port, seconds)
     failed = OSError("no address")
     for rest, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
         made = socket.socket(family, kind, protocol)
@@ -229,15 +229,18 @@ def _left(ends: float) -> float:
     return left
 
 
-def _looked_up(host: str, port: int, seconds: float) -> list[Any]:
-    """The host's addresses. The system's resolver takes no limit, so a thread waits for it, and we for the thread."""
+def look_up(host: str, port: int, seconds: float) -> list[Any]:
+    """The host's addresses, as `getaddrinfo` tells them. Raises gaierror, TimeoutError.
+
+    The system's resolver takes no limit, so a thread waits for it, and we for the thread.
+    """
     answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
             answers.put(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
         except UnicodeError:
-            answers.put(OSError("no name"))
+            answers.put(socket.gaierror("no name"))
         except OSError as error:
             answers.put(error)
 
