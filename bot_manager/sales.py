@@ -19,7 +19,7 @@ from sqlalchemy.engine import CursorResult
 from bot_manager import timeline
 from bot_manager.inbox import Chat
 from bot_manager.jobs.names import Name
-from bot_manager.jobs.queue import Job, cancel_timer, enqueue
+from bot_manager.jobs.queue import Job, enqueue
 from bot_manager.vault import new_secret
 from gateways.base import ChargeState, Status
 from models import (
@@ -312,10 +312,6 @@ def may_ask(payment_id: int) -> bool:
 def chat_of(payment: Payment) -> Chat:
     customer = db.session.get_one(Customer, payment.customer_id)
     return Chat(payment.seller_id, payment.bot_id, customer.channel, customer.chat_id)
-
-
-def stop_looking(payment_id: int) -> None:
-    cancel_timer(look_key(payment_id))
 
 
 def look_key(payment_id: int) -> str:

@@ -109,8 +109,3 @@ def first_operator(email: str) -> str | None:
     password = secrets.token_urlsafe(12)
     add_user(email, password, db.session.scalars(select(Role).where(Role.name == OPERATOR)).one())
     return password
-
-
-def sellers_of(user_id: int) -> list[int]:
-    """The ids of the shops that this user may act for."""
-    return list(db.session.scalars(select(Membership.seller_id).where(Membership.user_id == user_id)))
