@@ -1,7 +1,7 @@
 """Every table, told as a story: people · shop · customers · attribution · money · messages · intake · engine room.
 
 Columns, constraints, relations and enums; nothing here queries or decides. Money is integer cents of BRL, time is
-UTC, `*_sealed` columns hold bytes that only `bot_manager.vault` can read. A table with a `seller_id` is under
+UTC, `*_sealed` columns hold bytes that only `bot_manager.security.vault` can read. A table with a `seller_id` is under
 row-level security: a transaction sees the rows of the seller it acts for, and no others (`ROW_SECURED` below).
 """
 
@@ -528,7 +528,7 @@ class Decision(Base):
 
     turn: whose turn it was, counted from 0, in rounds of `round` turns; a run after a crash keeps its sale's.
     candidates: every account of the shop that could be meant, [{"gateway", "priority", "weight", "verdict"}] and,
-    when its breaker is not closed, {"failures", "open_until"}; verdict is a `bot_manager.decisions.Verdict`.
+    when its breaker is not closed, {"failures", "open_until"}; verdict is a `bot_manager.payments.decisions.Verdict`.
     asks: the ids of those to ask, in order.
     """
 

@@ -11,7 +11,7 @@ from benchmarks.report import Goal, Report
 from benchmarks.stage import Stage, opened, program, wait_until
 from bot_manager import sellers
 from bot_manager.app import create_core, vault
-from bot_manager.vault import new_secret
+from bot_manager.security.vault import new_secret
 from models import Bot, BotState, db
 
 COUNTS = (10, 1000, 3000)

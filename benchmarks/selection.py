@@ -14,8 +14,9 @@ from sqlalchemy import select, text
 from benchmarks.report import Goal, Report
 from benchmarks.shops import CENTS, Market
 from benchmarks.stage import opened
-from bot_manager import decisions, sellers
+from bot_manager import sellers
 from bot_manager.app import act_for, create_core
+from bot_manager.payments import decisions
 from gateways import selector
 from models import Gateway, Payment, db
 

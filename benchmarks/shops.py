@@ -17,10 +17,11 @@ from sqlalchemy.engine import Connection
 
 from benchmarks import load
 from benchmarks.stage import Stage
-from bot_manager import doors, sellers
+from bot_manager import sellers
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import create_core, vault
-from bot_manager.vault import new_secret
+from bot_manager.security import doors
+from bot_manager.security.vault import new_secret
 from models import (
     AttemptState,
     Base,

@@ -22,10 +22,11 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import Pool
 
-from bot_manager import log, patience
-from bot_manager.liveness import hung_up
+from bot_manager import log
+from bot_manager.database import patience
+from bot_manager.database.liveness import hung_up
+from bot_manager.security.vault import Vault, open_vault
 from bot_manager.settings import Settings, engine_url
-from bot_manager.vault import Vault, open_vault
 from models import db
 
 logger = logging.getLogger(__name__)

@@ -10,17 +10,19 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import gateways
-from bot_manager import charges, inbox, log, messages, sales
+from bot_manager import log, messages, sales
 from bot_manager.addresses import privacy_url
 from bot_manager.app import vault
+from bot_manager.bots import inbox
+from bot_manager.bots.inbox import Chat, Entry
 from bot_manager.channels import panel, telegram
 from bot_manager.channels.base import Heard
 from bot_manager.funnels import engine
 from bot_manager.funnels.default import FUNNEL
-from bot_manager.inbox import Chat, Entry
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue
-from bot_manager.vault import new_secret
+from bot_manager.payments import charges
+from bot_manager.security.vault import new_secret
 from models import Bot, BotState, Customer, Gateway, Payment, PaymentStatus, Seller, db
 from tracking.clicks import save_tracking_token
 

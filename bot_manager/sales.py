@@ -17,10 +17,10 @@ from sqlalchemy import ColumnElement, Select, bindparam, case, func, or_, select
 from sqlalchemy.engine import CursorResult
 
 from bot_manager import timeline
-from bot_manager.inbox import Chat
+from bot_manager.bots.inbox import Chat
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue
-from bot_manager.vault import new_secret
+from bot_manager.security.vault import new_secret
 from gateways.base import ChargeState, Status
 from models import (
     AttemptState,

@@ -11,11 +11,12 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 import gateways
-from bot_manager import doors, log
+from bot_manager import log
 from bot_manager.app import act_for, vault
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue
-from bot_manager.vault import fingerprint, new_secret
+from bot_manager.security import doors
+from bot_manager.security.vault import fingerprint, new_secret
 from models import Door, DoorKind, Gateway, Membership, Role, Seller, User, db
 
 OPERATOR = "operator"

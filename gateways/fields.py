@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from bot_manager import strict
+from bot_manager.network import strict
 from gateways.base import UnreadableNotice
 
 _IDENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:=+-]{0,127}")

@@ -9,7 +9,8 @@ from typing import Any
 
 import requests
 
-from bot_manager import log, strict, wire
+from bot_manager import log
+from bot_manager.network import strict, wire
 from gateways.base import (
     Account,
     BadGatewayAnswer,

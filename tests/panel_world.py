@@ -22,11 +22,12 @@ from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy import delete, select
 from werkzeug.test import TestResponse
 
-from bot_manager import logins, sellers
+from bot_manager import sellers
 from bot_manager.app import context, vault
+from bot_manager.security import logins
+from bot_manager.security.vault import new_secret
 from bot_manager.settings import Settings
 from bot_manager.shop import example
-from bot_manager.vault import new_secret
 from models import (
     Allowance,
     Bot,

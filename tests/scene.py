@@ -25,8 +25,8 @@ from bot_manager.app import Threads
 from bot_manager.channels.telegram import Telegram
 from bot_manager.jobs import queue
 from bot_manager.jobs.kinds import Runtime, runs
+from bot_manager.security.vault import new_secret
 from bot_manager.shop import example
-from bot_manager.vault import new_secret
 from gateways.base import Account
 from models import Bot, ChargeAttempt, Gateway, Offer, ProviderKey, db
 from tests import panel_world

@@ -8,11 +8,14 @@ from itertools import count
 import requests
 from sqlalchemy import select
 
-from bot_manager import charges, connections, doors, sales, sellers
+from bot_manager import sales, sellers
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import vault
+from bot_manager.bots import connections
 from bot_manager.jobs.queue import enqueue
-from bot_manager.vault import fingerprint, new_secret
+from bot_manager.payments import charges
+from bot_manager.security import doors
+from bot_manager.security.vault import fingerprint, new_secret
 from models import Bot, BotOffer, Customer, Destination, DoorKind, Gateway, Link, Offer, db
 from tests.line import Line
 from tests.world.telegram.people import Person

@@ -15,13 +15,14 @@ from flask import Flask
 from sqlalchemy import select, text
 from sqlalchemy.engine import Engine
 
-from bot_manager import doors, sellers
+from bot_manager import sellers
 from bot_manager.app import act_for, look_across_sellers, vault
+from bot_manager.security import doors
+from bot_manager.security.vault import fingerprint
 from bot_manager.settings import Settings
 from bot_manager.shop.apply import apply
 from bot_manager.shop.commands import main_apply
 from bot_manager.shop.file import BadShop, Mistake, read
-from bot_manager.vault import fingerprint
 from models import ROW_SECURED, Bot, BotState, Destination, Door, DoorKind, Gateway, Link, Offer, Seller, db
 from tests.shop_cast import SHOP
 

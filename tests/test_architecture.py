@@ -14,28 +14,46 @@ PACKAGES = ("bot_manager", "gateways", "tracking", "web")
 
 # From the ground up; a module may import its own floor's neighbours only where they form no circle.
 FLOORS = (
-    ("models", "bot_manager.settings", "bot_manager.log", "bot_manager.liveness", "bot_manager.strict"),
-    ("bot_manager.wire", "bot_manager.outgoing"),
+    (
+        "models",
+        "bot_manager.settings",
+        "bot_manager.log",
+        "bot_manager.database.liveness",
+        "bot_manager.network.strict",
+    ),
+    ("bot_manager.network.wire", "bot_manager.network.outgoing"),
     ("gateways", "bot_manager"),
     ("tracking.tokens", "tracking.identifiers", "tracking.normalize", "tracking.destinations", "tracking"),
-    ("bot_manager.vault", "bot_manager.channels", "bot_manager.funnels"),
+    ("bot_manager.security.vault", "bot_manager.channels", "bot_manager.funnels"),
     ("bot_manager.app", "bot_manager.jobs.names", "bot_manager.jobs"),
-    ("bot_manager.limits", "bot_manager.logins"),
-    ("bot_manager.jobs.queue", "bot_manager.doors", "bot_manager.security"),
-    ("bot_manager.addresses", "bot_manager.accounts"),
-    ("bot_manager.inbox", "bot_manager.timeline", "bot_manager.sellers", "bot_manager.breakers", "tracking.clicks"),
-    ("bot_manager.decisions",),
-    ("bot_manager.sales", "bot_manager.messages", "bot_manager.access", "bot_manager.updates", "tracking.purchases"),
-    ("bot_manager.charges", "bot_manager.deliveries", "bot_manager.connections"),
+    ("bot_manager.security.limits", "bot_manager.security.logins"),
+    ("bot_manager.jobs.queue", "bot_manager.security.doors", "bot_manager.security.events"),
+    ("bot_manager.addresses", "bot_manager.payments.accounts"),
+    (
+        "bot_manager.bots.inbox",
+        "bot_manager.timeline",
+        "bot_manager.sellers",
+        "bot_manager.payments.breakers",
+        "tracking.clicks",
+    ),
+    ("bot_manager.payments.decisions",),
+    (
+        "bot_manager.sales",
+        "bot_manager.messages",
+        "bot_manager.access",
+        "bot_manager.bots.updates",
+        "tracking.purchases",
+    ),
+    ("bot_manager.payments.charges", "bot_manager.deliveries", "bot_manager.bots.connections"),
     (
         "bot_manager.conversations",
-        "bot_manager.notices",
-        "bot_manager.reconcile",
+        "bot_manager.payments.notices",
+        "bot_manager.payments.reconcile",
         "bot_manager.ops",
         "bot_manager.shop",
     ),
-    ("bot_manager.dead_letters",),
-    ("bot_manager.jobs.kinds", "bot_manager.jobs.clock", "bot_manager.polling"),
+    ("bot_manager.ops.dead_letters",),
+    ("bot_manager.jobs.kinds", "bot_manager.jobs.clock", "bot_manager.bots.polling"),
     ("bot_manager.jobs.worker", "web"),
     ("wsgi", "bot_manager.commands", "bot_manager.__main__"),
 )
@@ -120,16 +138,19 @@ def test_edges_know_no_tables_and_no_framework(name: str) -> None:
         # One parser for all that comes in; what the vault opens it has sealed itself.
         (
             r"json\.loads?\(|JSONDecoder|\.json\(\)|parse_qsl?\b|get_json|request\.json",
-            {"bot_manager.strict", "bot_manager.vault"},
+            {"bot_manager.network.strict", "bot_manager.security.vault"},
         ),
         (r"gzip|zlib|brotli", {"web.panel.assets"}),
         # One way out for each kind of talk: gateways and destinations, addresses of sellers, Telegram, the doctor.
         (
             r"\brequests\.(get|post|Session|request)\b|urlopen|HTTPAdapter",
-            {"bot_manager.wire", "bot_manager.ops.probes"},
+            {"bot_manager.network.wire", "bot_manager.ops.probes"},
         ),
         (r"import aiohttp|from aiohttp", {"bot_manager.channels.telegram_request"}),
-        (r"create_connection|socket\.connect|\.connect\(address", {"bot_manager.outgoing", "bot_manager.wire"}),
+        (
+            r"create_connection|socket\.connect|\.connect\(address",
+            {"bot_manager.network.outgoing", "bot_manager.network.wire"},
+        ),
     ],
     ids=[
         "environment",

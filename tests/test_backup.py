@@ -15,12 +15,12 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from bot_manager.keys import KEYS, KeyFile
 from bot_manager.ops import backup, daily_backup, doctor, drill, programs, restore, schema, scratch
 from bot_manager.ops.postgres import Urls
 from bot_manager.ops.processes import CannotRun
 from bot_manager.ops.programs import Programs
 from bot_manager.ops.scratch import Database
+from bot_manager.security.keys import KEYS, KeyFile
 from bot_manager.settings import Settings
 from models import db
 from tests import ledger

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import gateways
-from bot_manager import charges
+from bot_manager.payments import charges
 from gateways.breaker import OPENS_AFTER
 from tests.line import Line
 from tests.shops import Shop, open_shop

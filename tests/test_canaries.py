@@ -14,10 +14,11 @@ import pytest
 import requests
 from sqlalchemy import select, text
 
-from bot_manager import doors, log, sellers
+from bot_manager import log, sellers
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import look_across_sellers, vault
-from bot_manager.vault import new_secret
+from bot_manager.security import doors
+from bot_manager.security.vault import new_secret
 from models import Bot, Gateway, Role, User, db
 from tests.line import Line
 from tests.shops import Shop, open_shop
@@ -238,7 +239,7 @@ def _break_the_core(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
             patch.setattr("bot_manager.funnels.engine.step", mistake)
             patch.setattr("web.redirect.record", mistake)
-            patch.setattr("bot_manager.notices._keep", mistake)
+            patch.setattr("bot_manager.payments.notices._keep", mistake)
             cage.note(requests.get(f"{line.url}/go/{shop.slug}", headers={"Accept": "text/html"}, timeout=10))
             secret = cage.canaries["woovi webhook secret"]
             cage.note(requests.post(f"{line.url}/webhook/woovi/{secret}", json={"a": SAID["cpf"]}, timeout=10))

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import requests
 
-from bot_manager import dead_letters
 from bot_manager.app import act_for, look_across_sellers
-from bot_manager.dead_letters import CLAIMS, Letter, Wanted
 from bot_manager.jobs import queue
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job
+from bot_manager.ops import dead_letters
+from bot_manager.ops.dead_letters import CLAIMS, Letter, Wanted
 from models import RetryState, db
 from tests.line import Line
 from tests.shops import Shop, open_shop
@@ -249,7 +249,9 @@ def test_an_unreadable_update_stays_until_it_can_be_read(line: Line, monkeypatch
     assert try_again(line, letter) is RetryState.STUCK
     assert letters(line) == [letter]
 
-    monkeypatch.setattr("bot_manager.strict.loads", lambda raw, *_: json.loads(raw))  # a later version that reads it
+    monkeypatch.setattr(
+        "bot_manager.network.strict.loads", lambda raw, *_: json.loads(raw)
+    )  # a later version that reads it
     assert try_again(line, letter) is RetryState.DONE
     line.work()
     assert letters(line) == []
@@ -270,7 +272,7 @@ def test_an_unreadable_notice_settles_once_it_can_be_read(line: Line, monkeypatc
     assert [one.kind for one in letters(line)] == ["unreadable"]  # it was looked at, and is what it was
     assert shop.payments()[-1]["status"] == "pending"
 
-    monkeypatch.setattr("bot_manager.strict.loads", lambda raw, *_: json.loads(raw))
+    monkeypatch.setattr("bot_manager.network.strict.loads", lambda raw, *_: json.loads(raw))
     assert try_again(line, letters(line)[0]) is RetryState.DONE
     line.work()
     assert shop.payments()[-1]["status"] == "paid"

@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 
-from bot_manager import charges
+from bot_manager.payments import charges
 from tests.line import Line
 from tests.shops import Shop, open_shop
 

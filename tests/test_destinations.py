@@ -50,7 +50,7 @@ def test_edge_knows_no_tables_and_no_web(path: Path):
     modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
 
     # What all edges stand on: how companies are spoken to, and how what they say is read.
-    ours = {"bot_manager.wire", "bot_manager.strict"}
+    ours = {"bot_manager.network.wire", "bot_manager.network.strict"}
     named = {
         f"bot_manager.{name}"
         for node in ast.walk(tree)

@@ -12,7 +12,7 @@ from flask import Flask
 import gateways
 from bot_manager.__main__ import COMMANDS
 from bot_manager.jobs.names import Name
-from bot_manager.security import Kind
+from bot_manager.security.events import Kind
 from bot_manager.settings import Settings
 from bot_manager.shop import schema
 from tracking import destinations

@@ -16,8 +16,8 @@ from requests.exceptions import ConnectTimeout
 from sqlalchemy import text, update
 from sqlalchemy.engine import Engine
 
-from bot_manager import outgoing
 from bot_manager.app import act_for, create_core
+from bot_manager.network import outgoing
 from bot_manager.ops import database_checks, doctor, probes
 from bot_manager.ops.check import Check, bad, doubtful, good, report, something_is_wrong
 from bot_manager.settings import Settings

@@ -10,8 +10,8 @@ from http.client import HTTPConnection
 import pytest
 import requests
 
-from bot_manager import doors
 from bot_manager.addresses import get_webhook_url
+from bot_manager.security import doors
 from models import Gateway, db
 from tests.line import Line
 from tests.shops import Shop, open_shop

@@ -15,10 +15,10 @@ from flask import Flask
 from sqlalchemy import Engine, text
 
 from bot_manager import sellers
-from bot_manager.charges import Busy
 from bot_manager.jobs import queue
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, Run, Worker, enqueue
+from bot_manager.payments.charges import Busy
 from bot_manager.settings import Settings
 from models import db
 from tests.until import until

@@ -15,8 +15,8 @@ from flask import Flask
 from sqlalchemy import select, text
 from werkzeug.test import TestResponse
 
-from bot_manager import limits
-from bot_manager.limits import Limit, TooOften
+from bot_manager.security import limits
+from bot_manager.security.limits import Limit, TooOften
 from bot_manager.settings import Settings
 from models import Allowance, SecurityEvent, User, db
 from tests.conftest import dispose

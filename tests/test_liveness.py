@@ -9,8 +9,8 @@ import psycopg
 from sqlalchemy import Engine, text
 
 from bot_manager.app import create_core
+from bot_manager.database.liveness import hung_up
 from bot_manager.jobs import queue
-from bot_manager.liveness import hung_up
 from bot_manager.settings import Settings
 from models import db
 from tests.until import until

@@ -10,7 +10,7 @@ from flask import Flask
 from flask_login import encode_cookie
 from sqlalchemy import event, select, update
 
-from bot_manager import logins
+from bot_manager.security import logins
 from bot_manager.settings import Settings
 from models import Login, User, db
 from tests.panel_world import PASSWORD, TOKEN, Browser, Cast, World, words

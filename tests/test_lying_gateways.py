@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from bot_manager import charges, wire
+from bot_manager.network import wire
+from bot_manager.payments import charges
 from gateways import brcode, http
 from tests.gateway_contract import Contract, online, put
 from tests.line import Line

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from benchmarks.proc import pss_mb
-from bot_manager.vault import fingerprint, new_secret
+from bot_manager.security.vault import fingerprint, new_secret
 from models import Bot, BotState, db
 from tests import ledger
 from tests.crashing.aftermath import assert_it_all_came_out, buy

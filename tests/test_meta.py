@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bot_manager import wire
+from bot_manager.network import wire
 from tracking.destinations import get, meta
 from tracking.destinations.base import (
     Account,

@@ -13,9 +13,9 @@ from playwright.sync_api import Page
 from sqlalchemy import text
 from werkzeug.serving import make_server
 
-from bot_manager import doors
 from bot_manager.funnels import engine
 from bot_manager.funnels.default import FUNNEL
+from bot_manager.security import doors
 from models import Bot, DoorKind, Gateway, Link, Offer, Payment, Seller, db
 from tests import panel_world
 from tests.browser import chromium, phone

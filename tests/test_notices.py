@@ -8,8 +8,8 @@ from threading import Barrier, Thread
 import pytest
 import requests
 
-from bot_manager import notices
 from bot_manager.addresses import get_webhook_url
+from bot_manager.payments import notices
 from models import Gateway, db
 from tests.line import Line
 from tests.shops import Shop, open_shop

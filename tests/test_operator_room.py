@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, text
 
-from bot_manager import dead_letters, log, security
+from bot_manager import log
 from bot_manager.app import vault
-from bot_manager.security import Kind
+from bot_manager.ops import dead_letters
+from bot_manager.security import events
+from bot_manager.security.events import Kind
 from models import Inbox, Retry, RetryBatch, SecurityEvent, db
 from tests.panel_world import Browser, Cast, World, words
 
@@ -84,8 +86,8 @@ def test_an_operator_finds_the_way_in_from_every_page_and_nobody_else_does(panel
 
 def seen(panel: World, kind: Kind, seller: int | None = None, **detail: Any) -> None:
     with panel.app.app_context(), log.bound(f"trace-of-{kind}"):
-        security.origin.set("198.51.100.7")
-        security.report(kind, seller, **detail)
+        events.origin.set("198.51.100.7")
+        events.report(kind, seller, **detail)
         db.session.commit()
 
 

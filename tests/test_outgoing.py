@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bot_manager import outgoing, wire
+from bot_manager.network import outgoing, wire
 from tests.test_gateway_http import Server, answer, dripping
 
 PUBLIC = "93.184.215.14"

@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, Route, expect
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from bot_manager import security
+from bot_manager.security import events
 from models import Bot, Offer, db
 from tests import panel_world
 from tests.browser import chromium
@@ -444,8 +444,8 @@ def stopped(full: Cast, panel: World) -> None:
         gateway = db.session.get_one(panel_world.Gateway, payment.gateway_id)
         for state in ("mismatch", "forged", "parked", "unreadable"):
             panel_world.notice(payment, gateway, datetime.now(UTC), state)
-        security.report(security.Kind.FORGED_NOTICE, full.shop.id, "receipt 1", gateway=gateway.id, receipt=1)
-        security.report(security.Kind.WRONG_WEBHOOK_SECRET, gateway_kind="pushinpay" * 20)
+        events.report(events.Kind.FORGED_NOTICE, full.shop.id, "receipt 1", gateway=gateway.id, receipt=1)
+        events.report(events.Kind.WRONG_WEBHOOK_SECRET, gateway_kind="pushinpay" * 20)
         db.session.commit()
 
 

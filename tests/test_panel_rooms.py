@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select, text
 
-from bot_manager import doors, sellers
+from bot_manager import sellers
+from bot_manager.security import doors
 from models import (
     Bot,
     BotState,

@@ -16,9 +16,11 @@ from flask import Flask
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
-from bot_manager import doors, patience, sellers
+from bot_manager import sellers
 from bot_manager.app import act_for, look_across_sellers
+from bot_manager.database import patience
 from bot_manager.ops import postgres
+from bot_manager.security import doors
 from bot_manager.settings import Settings
 from models import DoorKind, db
 from tests.conftest import dispose

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from bot_manager.inbox import MOST_ATTEMPTS as MOST_EVENT_ATTEMPTS
+from bot_manager.bots.inbox import MOST_ATTEMPTS as MOST_EVENT_ATTEMPTS
 from bot_manager.jobs.queue import MOST_ATTEMPTS
 from tests import ledger
 from tests.crashing.aftermath import PATIENCE_S, buy, findings, in_time

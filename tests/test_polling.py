@@ -10,10 +10,10 @@ from threading import Thread
 
 import pytest
 
-from bot_manager import polling
 from bot_manager.app import Threads
+from bot_manager.bots import polling
+from bot_manager.bots.polling import IN_USE, Locks, poll_bots
 from bot_manager.channels.telegram import Telegram
-from bot_manager.polling import IN_USE, Locks, poll_bots
 from tests.line import Line
 from tests.shops import Shop, open_shop
 from tests.until import until

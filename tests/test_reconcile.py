@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import create_engine
 
-from bot_manager import charges
 from bot_manager.jobs import clock
 from bot_manager.jobs.clock import Clock
 from bot_manager.ops.checker import check
-from bot_manager.reconcile import ABSENT_AFTER_S, LEASE_S, MOST_TRIES
+from bot_manager.payments import charges
+from bot_manager.payments.reconcile import ABSENT_AFTER_S, LEASE_S, MOST_TRIES
 from bot_manager.settings import engine_url
 from gateways.pushinpay import gateway as pushinpay
 from tests import ledger

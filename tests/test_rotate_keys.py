@@ -10,13 +10,13 @@ from threading import Event
 import pytest
 from sqlalchemy import Engine
 
-from bot_manager import keys
 from bot_manager.commands import rotate_keys
-from bot_manager.keys import KEYS, KeyFile, key_id, key_of
 from bot_manager.ops import reseal
 from bot_manager.ops.processes import CannotRun
+from bot_manager.security import keys
+from bot_manager.security.keys import KEYS, KeyFile, key_id, key_of
+from bot_manager.security.vault import CannotOpen, open_vault
 from bot_manager.settings import Settings
-from bot_manager.vault import CannotOpen, open_vault
 from tests.line import Line
 from tests.shops import open_shop
 

@@ -11,8 +11,9 @@ import requests
 from flask import Flask
 from sqlalchemy import Engine, text
 
-from bot_manager import log, security
-from bot_manager.security import Kind
+from bot_manager import log
+from bot_manager.security import events
+from bot_manager.security.events import Kind
 from models import db
 from tests.line import Line
 from tests.shops import open_shop
@@ -20,7 +21,7 @@ from tests.test_doors import notice_url, push
 from web.panel.states import SECURITY
 
 
-def events(line: Line) -> list[dict]:
+def seen(line: Line) -> list[dict]:
     return line.rows("select * from security_event order by id")
 
 
@@ -33,7 +34,7 @@ def test_each_attack_leaves_one_event_with_its_trace(line: Line) -> None:
     push(shop, b"{}", **{"X-Telegram-Bot-Api-Secret-Token": "wrong"})
     requests.post(notice_url(shop, "woovi"), data=b'{"a": 1}', timeout=5)
 
-    found = events(line)
+    found = seen(line)
     assert [(e["kind"], e["seller_id"], e["repeats"]) for e in found] == [
         ("wrong_webhook_secret", None, 1),  # two from one sender in one minute
         ("wrong_telegram_secret", seller, 0),
@@ -53,20 +54,20 @@ def test_two_forged_notices_are_two_events_and_one_told_again_is_counted(line: L
         requests.post(notice_url(shop, "woovi"), data=body, timeout=5)
 
     one, two = (row["id"] for row in line.rows("select id from webhook_receipt order by id"))
-    assert [(e["detail"]["receipt"], e["repeats"]) for e in events(line)] == [(one, 0), (two, 1)]
+    assert [(e["detail"]["receipt"], e["repeats"]) for e in seen(line)] == [(one, 0), (two, 1)]
 
 
 def test_what_is_rolled_back_leaves_no_event(app: Flask) -> None:
-    security.report(Kind.FORGED_NOTICE, 1, receipt=1)
+    events.report(Kind.FORGED_NOTICE, 1, receipt=1)
     db.session.rollback()
 
     assert db.session.execute(text("select count(*) from security_event")).scalar_one() == 0
 
 
 def test_a_flood_from_one_sender_is_one_row(app: Flask) -> None:
-    security.origin.set("198.51.100.7")
+    events.origin.set("198.51.100.7")
     for _ in range(500):
-        security.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind="pushinpay")
+        events.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind="pushinpay")
     db.session.commit()
 
     rows = db.session.execute(text("select origin, sum(repeats + 1) from security_event group by 1")).all()
@@ -76,14 +77,14 @@ def test_a_flood_from_one_sender_is_one_row(app: Flask) -> None:
 
 def test_a_flood_from_everywhere_is_a_bounded_number_of_rows_and_all_of_it_is_counted(app: Flask) -> None:
     for number in range(300):
-        security.origin.set(f"10.{number}")
-        security.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind="pushinpay")
-        security.report(Kind.FORGED_NOTICE, 7, f"receipt {number}", receipt=number)
+        events.origin.set(f"10.{number}")
+        events.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind="pushinpay")
+        events.report(Kind.FORGED_NOTICE, 7, f"receipt {number}", receipt=number)
     db.session.commit()
 
     rows = db.session.execute(text("select kind, count(*), sum(repeats + 1) from security_event group by 1")).all()
     assert {kind: total for kind, _, total in rows} == {"wrong_webhook_secret": 300, "forged_notice": 300}
-    assert all(count <= 2 * (security.MOST_A_MINUTE + 1) for _, count, _ in rows)  # the minute may turn
+    assert all(count <= 2 * (events.MOST_A_MINUTE + 1) for _, count, _ in rows)  # the minute may turn
     others = "select count(*), count(seller_id) from security_event where origin = '' and detail = '{}'"
     assert db.session.execute(text(others)).one() in ((2, 0), (4, 0))
 
@@ -102,32 +103,32 @@ def test_a_flood_from_many_at_once_loses_no_count_and_answers_all(line: Line) ->
     for thread in threads:
         thread.join()
 
-    found = events(line)
+    found = seen(line)
     assert sum(e["repeats"] + 1 for e in found) == 80
     assert len(found) <= 2
 
 
 def test_what_a_stranger_chose_is_masked_cut_and_fit_to_be_shown(app: Flask) -> None:
     odd = 'acme\x00\x1b[31m\n{"level": "ERROR"} ana@example.com 123.456.789-09 ' + "x" * 5000
-    security.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind=odd)
+    events.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind=odd)
     db.session.commit()
 
     kept = db.session.execute(text("select detail ->> 'gateway_kind' from security_event")).scalar_one()
-    assert len(kept) <= security.MOST_TEXT
+    assert len(kept) <= events.MOST_TEXT
     assert kept.isprintable()
     assert "ana@example.com" not in kept
     assert "456.789" not in kept
 
 
 def test_events_are_forgotten_after_ninety_days(app: Flask, owner: Engine) -> None:
-    security.report(Kind.FORGED_NOTICE, 1, "old", receipt=1)
-    security.report(Kind.FORGED_NOTICE, 1, "new", receipt=2)
+    events.report(Kind.FORGED_NOTICE, 1, "old", receipt=1)
+    events.report(Kind.FORGED_NOTICE, 1, "new", receipt=2)
     db.session.commit()
     with owner.begin() as connection:
-        old = f"update security_event set at = now() - interval '{security.KEEP_DAYS + 1} days'"
+        old = f"update security_event set at = now() - interval '{events.KEEP_DAYS + 1} days'"
         connection.execute(text(old + " where detail ->> 'receipt' = '1'"))
 
-    security.forget_security_events(db.session.connection())
+    events.forget_security_events(db.session.connection())
 
     assert db.session.execute(text("select detail ->> 'receipt' from security_event")).scalars().all() == ["2"]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot_manager.strict import (
+from bot_manager.network.strict import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_DIGITS,

@@ -20,8 +20,8 @@ from werkzeug.test import TestResponse
 
 from bot_manager.ops.postgres import Urls
 from bot_manager.ops.schema import engine_url
+from bot_manager.security.vault import new_secret
 from bot_manager.settings import Settings
-from bot_manager.vault import new_secret
 from models import (
     Base,
     Bot,

@@ -11,8 +11,8 @@ import pytest
 import requests
 from sqlalchemy import Engine
 
-from bot_manager import doors
 from bot_manager.addresses import get_webhook_url
+from bot_manager.security import doors
 from models import Gateway, db
 from tests.line import Line
 from tests.rows import hashes

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot_manager.security.vault import CannotOpen, Vault, open_vault
 from bot_manager.settings import BadSetting, Settings
-from bot_manager.vault import CannotOpen, Vault, open_vault
 
 OLD, NEW = b"o" * 32, b"n" * 32
 vault = Vault([NEW, OLD], b"root")

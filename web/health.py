@@ -9,8 +9,9 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot_manager import VERSION, patience
+from bot_manager import VERSION
 from bot_manager.app import settings
+from bot_manager.database import patience
 from bot_manager.jobs.queue import a_worker_breathes, lag_seconds
 
 blueprint = Blueprint("health", __name__)

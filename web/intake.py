@@ -6,9 +6,10 @@ import hmac
 
 from flask import Blueprint, Response, abort, request
 
-from bot_manager import doors, security, updates
-from bot_manager.security import Kind
-from bot_manager.vault import fingerprint
+from bot_manager.bots import updates
+from bot_manager.security import doors, events
+from bot_manager.security.events import Kind
+from bot_manager.security.vault import fingerprint
 from models import DoorKind, db
 from web.requests import is_packed, small_body
 
@@ -24,7 +25,7 @@ def update(public_id: str) -> Response:
     sent = fingerprint(request.headers.get(SECRET_HEADER, "")).encode()
     if entry is None or not hmac.compare_digest(sent, (entry.secret_hash or "").encode()):
         seller = entry.seller_id if entry else None
-        security.report(Kind.WRONG_TELEGRAM_SECRET, seller, known_bot=entry is not None)
+        events.report(Kind.WRONG_TELEGRAM_SECRET, seller, known_bot=entry is not None)
         db.session.commit()
         abort(404)
     updates.keep_pushed(entry.seller_id, entry.object_id, small_body(), packed=is_packed())

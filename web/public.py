@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, abort, render_template
 
-from bot_manager import doors
+from bot_manager.security import doors
 from models import DoorKind, Seller, db
 
 blueprint = Blueprint("public", __name__, template_folder="templates")

@@ -7,7 +7,7 @@ from typing import cast
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from sqlalchemy import bindparam, select
 
-from bot_manager import doors
+from bot_manager.security import doors
 from models import Bot, DoorKind, Link, db
 from tracking.clicks import Visit, record
 from web.requests import client_address

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from flask import abort, g, request
 
-from bot_manager import log, patience, security, strict
+from bot_manager import log
 from bot_manager.app import settings
+from bot_manager.database import patience
+from bot_manager.network import strict
+from bot_manager.security import events
 from web.proxies import client_ip
 
 FORM = "application/x-www-form-urlencoded"
@@ -57,7 +60,7 @@ def begin_trace() -> None:
     g.trace_id = log.new_trace_id()
     log.trace_id.set(g.trace_id)
     log.seller_id.set(None)
-    security.origin.set(client_address())
+    events.origin.set(client_address())
 
 
 def forget_patience(_: BaseException | None) -> None:

@@ -8,7 +8,8 @@ from flask import Blueprint, Response, abort, g, request
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from bot_manager import notices, strict
+from bot_manager.network import strict
+from bot_manager.payments import notices
 from gateways.base import RawNotice
 from models import db
 from web.requests import is_packed, small_body

@@ -12,7 +12,7 @@ from telegram._utils.types import ODVInput
 from telegram.error import NetworkError, TelegramError, TimedOut
 from telegram.request import BaseRequest, RequestData
 
-from bot_manager import strict
+from bot_manager.network import strict
 
 CONNECT_S = 5.0
 ANSWER_S = 10.0

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import Connection
 
-from bot_manager.keys import KEYS, KeyFile
 from bot_manager.ops import postgres, reseal
 from bot_manager.ops.processes import CannotRun
+from bot_manager.security.keys import KEYS, KeyFile
+from bot_manager.security.vault import Vault, open_vault
 from bot_manager.settings import Settings, engine_url
-from bot_manager.vault import Vault, open_vault
 
 _ALONE = text("select pg_try_advisory_lock(hashtext('rotate-keys'))")
 _BLIND = text("select row_security_active('message')")

@@ -7,23 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bot_manager import (
-    access,
-    accounts,
-    charges,
-    connections,
-    conversations,
-    dead_letters,
-    deliveries,
-    messages,
-    notices,
-    reconcile,
-)
+from bot_manager import access, conversations, deliveries, messages
 from bot_manager.app import Threads
+from bot_manager.bots import connections
 from bot_manager.channels.panel import InPanel
 from bot_manager.channels.telegram import Telegram
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Run
+from bot_manager.ops import dead_letters
+from bot_manager.payments import accounts, charges, notices, reconcile
 from tracking import purchases
 
 

@@ -30,10 +30,11 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from bot_manager import log, patience
+from bot_manager import log
+from bot_manager.database import patience
+from bot_manager.database.liveness import hung_up
 from bot_manager.jobs.names import LANES, Lane, Name
 from bot_manager.jobs.turns import Turns
-from bot_manager.liveness import hung_up
 from models import db
 
 logger = logging.getLogger(__name__)

@@ -12,13 +12,13 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot_manager.app import Threads, create_core
+from bot_manager.bots.polling import poll_bots
 from bot_manager.channels.telegram import Telegram
 from bot_manager.jobs import queue
 from bot_manager.jobs.clock import Clock
 from bot_manager.jobs.kinds import Runtime, runs
 from bot_manager.jobs.queue import Worker
 from bot_manager.ops import daily_backup, open_files
-from bot_manager.polling import poll_bots
 from bot_manager.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from datetime import timedelta
 from sqlalchemy import ForeignKey, Table, func, select, text
 from sqlalchemy.engine import Connection
 
-from bot_manager.notices import TRY_AGAIN_S
+from bot_manager.payments.notices import TRY_AGAIN_S
 from models import ROW_SECURED, Base
 
 EXAMPLES = 5

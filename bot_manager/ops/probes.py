@@ -14,14 +14,14 @@ import requests
 from sqlalchemy import select
 
 import gateways
-from bot_manager import outgoing
-from bot_manager.accounts import account
 from bot_manager.app import look_across_sellers
+from bot_manager.network import outgoing
+from bot_manager.network.wire import WireError
 from bot_manager.ops.check import Check, bad, doubtful, good
+from bot_manager.payments.accounts import account
+from bot_manager.security.vault import CannotOpen
 from bot_manager.settings import Settings
 from bot_manager.shop.stored import held_token
-from bot_manager.vault import CannotOpen
-from bot_manager.wire import WireError
 from gateways.base import Account, GatewayError, GatewayMisconfigured, GatewayRefused
 from models import Bot, Gateway, Offer, Seller, db
 

@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import Column, Engine, Select, Table, bindparam, func, select, update
 from sqlalchemy.engine import Connection
 
-from bot_manager.keys import RECHECK_S
-from bot_manager.vault import CannotOpen, Vault
+from bot_manager.security.keys import RECHECK_S
+from bot_manager.security.vault import CannotOpen, Vault
 from models import Base
 
 BATCH = 500

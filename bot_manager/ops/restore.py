@@ -11,14 +11,14 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from bot_manager import reconcile
 from bot_manager.jobs import queue
 from bot_manager.ops import backup, daily_backup, reseal, schema, scratch
 from bot_manager.ops.postgres import Urls
 from bot_manager.ops.processes import CannotRun
 from bot_manager.ops.scratch import Database
+from bot_manager.payments import reconcile
+from bot_manager.security.vault import open_vault
 from bot_manager.settings import Settings
-from bot_manager.vault import open_vault
 
 SAMPLE = 200  # sealed values of each column that are opened before anything is replaced
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 
 import gateways
-from bot_manager import breakers
 from bot_manager.app import look_across_sellers
 from bot_manager.ops.check import Check, bad, doubtful, good
+from bot_manager.payments import breakers
 from bot_manager.shop.rules import SANDBOX, reais
 from models import Bot, BotOffer, BotState, Destination, Gateway, Offer, Seller, db
 

@@ -12,14 +12,16 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, text
 
-from bot_manager import addresses, breakers, doors, sellers
+from bot_manager import addresses, sellers
 from bot_manager.app import act_for, look_across_sellers, vault
-from bot_manager.connections import connect_job, let_go
+from bot_manager.bots.connections import connect_job, let_go
 from bot_manager.jobs.queue import enqueue
+from bot_manager.payments import breakers
+from bot_manager.security import doors
+from bot_manager.security.vault import fingerprint, new_secret
 from bot_manager.shop.conflicts import conflicts
 from bot_manager.shop.file import BadShop, BotEntry, DestinationEntry, GatewayEntry, LinkEntry, OfferEntry, Shop
 from bot_manager.shop.stored import held_access_token, held_credentials, held_token, seller_with, stored
-from bot_manager.vault import fingerprint, new_secret
 from gateways.fields import same_secret
 from models import Bot, BotOffer, BotState, Destination, DoorKind, Gateway, Link, Offer, Seller, db
 from tracking.purchases import resume

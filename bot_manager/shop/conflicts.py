@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from sqlalchemy import select
 
 import gateways
+from bot_manager.security.vault import fingerprint
 from bot_manager.shop.file import BotEntry, GatewayEntry, Shop
 from bot_manager.shop.mistakes import Mistake
 from bot_manager.shop.stored import held_credentials, held_token, stored
-from bot_manager.vault import fingerprint
 from models import Bot, Destination, Gateway, Link, db
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bot_manager import doors
-from bot_manager.vault import new_secret
+from bot_manager.security import doors
+from bot_manager.security.vault import new_secret
 from models import Bot, BotOffer, BotState, DoorKind, Offer, db
 
 COURSE = "Curso de exemplo"

@@ -27,26 +27,26 @@ _B, _A, _C = Moment.BEFORE, Moment.AFTER, Moment.AFTER_COMMIT
 
 WEB = {
     "a click is kept, not committed": Point("tracking.clicks:record", _A),
-    "an update is kept, not committed": Point("bot_manager.updates:keep_pushed", _A),
-    "an update is committed, not answered": Point("bot_manager.updates:keep_pushed", _C),
-    "a notice's receipt is written": Point("bot_manager.notices:_keep", _A),
-    "a notice has settled its sale, not committed": Point("bot_manager.notices:accept", _A),
-    "a notice is committed, not answered": Point("bot_manager.notices:accept", _C),
+    "an update is kept, not committed": Point("bot_manager.bots.updates:keep_pushed", _A),
+    "an update is committed, not answered": Point("bot_manager.bots.updates:keep_pushed", _C),
+    "a notice's receipt is written": Point("bot_manager.payments.notices:_keep", _A),
+    "a notice has settled its sale, not committed": Point("bot_manager.payments.notices:accept", _A),
+    "a notice is committed, not answered": Point("bot_manager.payments.notices:accept", _C),
 }
 WORKER = {
     "a job is fetched, not begun": Point("bot_manager.jobs.queue:_Manager.fetch_job", _A),
     "a job is done, and the engine does not know": Point("bot_manager.jobs.queue:_Manager.finish_job", _B),
     "an event is taken up": Point("bot_manager.conversations:_react", _B),
-    "a step is made, not committed": Point("bot_manager.inbox:done", _A),
-    "a step is committed": Point("bot_manager.inbox:done", _C),
-    "a payment is claimed": Point("bot_manager.charges:_start", _A),
-    "an attempt is written, the gateway not asked": Point("bot_manager.charges:_try", _B),
-    "a charge is made, its outcome not written": Point("bot_manager.charges:_keep_charge", _B),
+    "a step is made, not committed": Point("bot_manager.bots.inbox:done", _A),
+    "a step is committed": Point("bot_manager.bots.inbox:done", _C),
+    "a payment is claimed": Point("bot_manager.payments.charges:_start", _A),
+    "an attempt is written, the gateway not asked": Point("bot_manager.payments.charges:_try", _B),
+    "a charge is made, its outcome not written": Point("bot_manager.payments.charges:_keep_charge", _B),
     "a code is shown, not committed": Point("bot_manager.sales:show", _A),
-    "a code is shown and committed": Point("bot_manager.charges:_keep_charge", _A),
+    "a code is shown and committed": Point("bot_manager.payments.charges:_keep_charge", _A),
     "a message is claimed, not sent": Point("bot_manager.messages:_opened", _B),
     "a message is sent, its outcome not written": Point("bot_manager.messages:_sent", _B),
-    "the gateway has confirmed, nothing is settled": Point("bot_manager.notices:_settle_answer", _B),
+    "the gateway has confirmed, nothing is settled": Point("bot_manager.payments.notices:_settle_answer", _B),
     "a sale is settled, not committed": Point("bot_manager.sales:settle", _A),
     "a sale is settled and committed": Point("bot_manager.sales:settle", _C),
     "deliveries are made, not queued": Point("bot_manager.deliveries:_begin", _C),
@@ -63,11 +63,11 @@ CLOCK = {
 }
 POISONED = {
     "a message is to be sent": Point("bot_manager.messages:_next", _B),
-    "a notice has come": Point("bot_manager.notices:accept", _B),
+    "a notice has come": Point("bot_manager.payments.notices:accept", _B),
     "an event is to be taken up": Point("bot_manager.conversations:_react", _B),
 }
 COMMANDS = {
-    "a bot's updates come to us, its row says nothing": Point("bot_manager.connections:_connected", _B),
+    "a bot's updates come to us, its row says nothing": Point("bot_manager.bots.connections:_connected", _B),
     "a shop file is half written": Point("bot_manager.shop.apply:_write_links", _B),
     "a shop file is written and committed": Point("bot_manager.shop.apply:apply", _C),
 }

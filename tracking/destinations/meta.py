@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from bot_manager import strict, wire
+from bot_manager.network import strict, wire
 from tracking import normalize
 from tracking.destinations.base import (
     Account,

@@ -23,8 +23,8 @@ from sqlalchemy import select
 from wtforms import PasswordField
 from wtforms.validators import InputRequired, Length
 
-from bot_manager import logins
 from bot_manager.app import act_for, settings
+from bot_manager.security import logins
 from bot_manager.sellers import OPERATOR
 from models import Membership, Role, Seller, User, db
 from web.panel import sessions

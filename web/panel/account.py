@@ -11,8 +11,8 @@ from flask_wtf import FlaskForm
 from wtforms import PasswordField
 from wtforms.validators import InputRequired
 
-from bot_manager import logins
-from bot_manager.logins import Why
+from bot_manager.security import logins
+from bot_manager.security.logins import Why
 from models import User, db
 from web.panel import access, guesses, passwords
 from web.panel.lookup import BIGGEST_ID

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from flask import url_for
 from sqlalchemy import and_, exists, func, or_, select
 
-from bot_manager import breakers
 from bot_manager.app import settings
+from bot_manager.payments import breakers
 from models import Access, AccessState, Bot, BotState, Click, Destination, Gateway, Payment, PaymentStatus, db
 from web.panel.gateways import why_paused
 from web.panel.lookup import gateway_label

@@ -26,7 +26,7 @@ from bot_manager.app import vault
 from bot_manager.channels.base import Button, Content
 from bot_manager.channels.panel import CHANNEL
 from bot_manager.messages import content_of
-from bot_manager.vault import CannotOpen
+from bot_manager.security.vault import CannotOpen
 from models import (
     Bot,
     Customer,

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 import gateways
-from bot_manager.decisions import Verdict
+from bot_manager.payments.decisions import Verdict
 from models import AttemptState, ChargeAttempt, Decision, Gateway, Payment, db
 from web.panel.format import money
 from web.panel.lookup import account_name

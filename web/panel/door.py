@@ -9,8 +9,8 @@ from flask_wtf import FlaskForm
 from sqlalchemy import delete, select
 
 from bot_manager.app import look_across_sellers, settings
-from bot_manager.doors import enter_by_secret
-from bot_manager.vault import fingerprint
+from bot_manager.security.doors import enter_by_secret
+from bot_manager.security.vault import fingerprint
 from models import Door, DoorKind, Seller, User, db
 from web.panel import access, guesses, passwords
 

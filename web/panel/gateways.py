@@ -9,9 +9,9 @@ from flask import Blueprint, g, render_template
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
-from bot_manager import breakers
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import settings
+from bot_manager.payments import breakers
 from models import Gateway, db
 from web.panel.access import here
 from web.panel.format import clock

@@ -13,8 +13,8 @@ from typing import Any
 from flask_security.forms import LoginForm as SecurityLoginForm
 from werkzeug.exceptions import TooManyRequests
 
-from bot_manager import limits, logins, security
-from bot_manager.limits import Limit, TooOften
+from bot_manager.security import events, limits, logins
+from bot_manager.security.limits import Limit, TooOften
 from models import db
 from web.panel import passwords
 from web.requests import client_address
@@ -64,7 +64,7 @@ def _take(limit: Limit, *who: str) -> None:
     try:
         limits.take(limit, *who)
     except TooOften as too_often:
-        security.report(security.Kind.GUESSED_TOO_OFTEN, limit=limit.name, network=logins.network(client_address()))
+        events.report(events.Kind.GUESSED_TOO_OFTEN, limit=limit.name, network=logins.network(client_address()))
         db.session.commit()
         raise TooManyRequests(retry_after=too_often.wait_seconds) from None
 

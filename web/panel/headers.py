@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response
 
-from bot_manager import strict
 from bot_manager.app import settings
+from bot_manager.network import strict
 from web.requests import small_body
 
 logger = logging.getLogger(__name__)

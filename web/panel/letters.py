@@ -10,8 +10,9 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_security import current_user
 
-from bot_manager import dead_letters, strict
-from bot_manager.dead_letters import CAP, HOLD_S, Letter, Progress, Wanted
+from bot_manager.network import strict
+from bot_manager.ops import dead_letters
+from bot_manager.ops.dead_letters import CAP, HOLD_S, Letter, Progress, Wanted
 from models import RetryState, db
 from web.panel.lookup import BIGGEST_ID
 from web.panel.operator import Chosen, chosen

@@ -8,7 +8,7 @@ from flask import abort
 
 import gateways
 from bot_manager.app import vault
-from bot_manager.vault import CannotOpen
+from bot_manager.security.vault import CannotOpen
 from models import Base, Customer, Gateway, db
 
 BIGGEST_ID = 2**63 - 1

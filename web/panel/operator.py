@@ -11,7 +11,7 @@ from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 from flask_security import current_user
 
-from bot_manager import strict
+from bot_manager.network import strict
 from web.panel import access
 
 _DAY = re.compile("20[0-9]{2}-[0-9]{2}-[0-9]{2}")

@@ -14,7 +14,7 @@ from flask_security import hash_password, verify_password
 from flask_security.proxies import _datastore
 from werkzeug.exceptions import TooManyRequests
 
-from bot_manager import logins
+from bot_manager.security import logins
 from models import User
 
 IN_LINE = 3  # of a process's eight threads, one hashing and two waiting

@@ -8,9 +8,9 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy import ColumnElement, func, select
 
-from bot_manager import strict
 from bot_manager.app import look_across_sellers
-from bot_manager.security import KEEP_DAYS
+from bot_manager.network import strict
+from bot_manager.security.events import KEEP_DAYS
 from models import SecurityEvent, Seller, db
 from web.panel.operator import Chosen, chosen
 from web.panel.states import SECURITY, Word, word

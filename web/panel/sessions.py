@@ -13,8 +13,8 @@ from flask_login import user_logged_out
 from flask_security import current_user, user_authenticated
 from flask_security.utils import set_request_attr
 
-from bot_manager import logins
-from bot_manager.logins import Why
+from bot_manager.security import logins
+from bot_manager.security.logins import Why
 from models import User, db
 from web.panel.devices import around, device
 from web.requests import client_address

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bot_manager.jobs.names import Name
-from bot_manager.security import Kind
+from bot_manager.security.events import Kind
 from models import BotState, ConversionState, DeliveryState, PaymentStatus, ReceiptState, RetryState
 
 

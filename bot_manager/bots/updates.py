@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, or_, update
 
-from bot_manager import inbox, log, strict
+from bot_manager import log
+from bot_manager.bots import inbox
+from bot_manager.bots.inbox import Chat
 from bot_manager.channels import telegram
-from bot_manager.inbox import Chat
+from bot_manager.network import strict
 from models import Base, db
 
 _bot = Base.metadata.tables["bot"]

@@ -18,10 +18,11 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.engine import Connection
 
 import gateways
-from bot_manager import charges, log
-from bot_manager.accounts import note_error
+from bot_manager import log
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, cancel_timer, set_timer
+from bot_manager.payments import charges
+from bot_manager.payments.accounts import note_error
 from gateways.base import GatewayError, GatewayMisconfigured, GatewayTimeout, GatewayUnreachable
 from models import Gateway, Lookup, db
 

@@ -14,11 +14,11 @@ from bot_manager.addresses import bot_webhook_url
 from bot_manager.app import Threads, look_across_sellers, settings, vault
 from bot_manager.channels.base import ChannelError, TokenRefused
 from bot_manager.channels.telegram import Identity
-from bot_manager.doors import telegram_secret
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
 from bot_manager.messages import OPEN, send_job
-from bot_manager.vault import fingerprint
+from bot_manager.security.doors import telegram_secret
+from bot_manager.security.vault import fingerprint
 from models import Bot, BotState, Customer, Message, db
 
 logger = logging.getLogger(__name__)

@@ -16,10 +16,12 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from bot_manager import inbox, log, notices, updates
+from bot_manager import log
 from bot_manager.app import act_for, look_across_sellers
+from bot_manager.bots import inbox, updates
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
+from bot_manager.payments import notices
 from models import Retry, RetryBatch, RetryState, db
 
 CAP = 200  # letters in one batch

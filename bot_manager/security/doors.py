@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 
-from bot_manager import log, patience
+from bot_manager import log
 from bot_manager.app import vault
-from bot_manager.vault import fingerprint
+from bot_manager.database import patience
+from bot_manager.security.vault import fingerprint
 from models import Door, DoorKind, db
 
 # Entering is one round trip: the row is found and the transaction acts for its seller from then on.

@@ -17,12 +17,14 @@ from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 import gateways
-from bot_manager import charges, doors, sales, security, timeline
-from bot_manager.accounts import account, note_error
+from bot_manager import sales, timeline
 from bot_manager.app import vault
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
-from bot_manager.security import Kind
+from bot_manager.payments import charges
+from bot_manager.payments.accounts import account, note_error
+from bot_manager.security import doors, events
+from bot_manager.security.events import Kind
 from gateways.base import Authenticity, GatewayError, Notice, RawNotice, UnreadableNotice
 from models import Base, ChargeAttempt, DoorKind, Gateway, ReceiptState, WebhookReceipt, db
 
@@ -105,7 +107,7 @@ def accept(kind: str, secret: str, raw: RawNotice, trace: str, *, later: bool = 
     entry = doors.enter_by_secret(DoorKind.GATEWAY, secret)
     gateway = db.session.scalar(_GATEWAY, {"id": entry.object_id}) if entry else None
     if gateway is None or gateway.kind != kind:
-        security.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind=kind)
+        events.report(Kind.WRONG_WEBHOOK_SECRET, gateway_kind=kind)
         raise NoSuchDoor(kind)
     edge = gateways.get(kind)
     authenticity = edge.verify(account(gateway), raw)
@@ -149,7 +151,7 @@ def _flag_forged(receipt: Receipt) -> None:
 
 def _report(kind: Kind, receipt: Receipt) -> None:
     about = {"gateway": receipt.gateway.id, "receipt": receipt.id}
-    security.report(kind, receipt.gateway.seller_id, f"receipt {receipt.id}", **about)
+    events.report(kind, receipt.gateway.seller_id, f"receipt {receipt.id}", **about)
 
 
 def _act(receipt: Receipt) -> None:

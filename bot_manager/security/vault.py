@@ -18,7 +18,7 @@ from typing import Any, Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bot_manager.keys import KEYS, KeyFile, kept, key_id, key_of
+from bot_manager.security.keys import KEYS, KeyFile, kept, key_id, key_of
 from bot_manager.settings import Settings
 
 

@@ -13,10 +13,12 @@ from sqlalchemy import BigInteger, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot_manager import connections, log, patience, updates
+from bot_manager import log
 from bot_manager.app import Threads, look_across_sellers, vault
+from bot_manager.bots import connections, updates
 from bot_manager.channels.base import ChannelError, TokenInUse, TokenRefused
 from bot_manager.channels.telegram import Telegram
+from bot_manager.database import patience
 from bot_manager.jobs.queue import set_timer
 from models import Bot, BotState, db
 

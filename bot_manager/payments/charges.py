@@ -17,14 +17,16 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 import gateways
-from bot_manager import breakers, decisions, inbox, sales, timeline
-from bot_manager.accounts import account, note_error
+from bot_manager import sales, timeline
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import settings
-from bot_manager.decisions import Choice, Verdict
+from bot_manager.bots import inbox
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
-from bot_manager.vault import CannotOpen
+from bot_manager.payments import breakers, decisions
+from bot_manager.payments.accounts import account, note_error
+from bot_manager.payments.decisions import Choice, Verdict
+from bot_manager.security.vault import CannotOpen
 from gateways.base import (
     Account,
     BadGatewayAnswer,

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 import gateways
-from bot_manager import breakers
+from bot_manager.payments import breakers
 from gateways import breaker, selector
 from gateways.base import Gateway
 from gateways.breaker import Breaker, State

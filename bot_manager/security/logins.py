@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, select, text, update
 from sqlalchemy.engine import Connection, Row
 
 from bot_manager.app import now
-from bot_manager.vault import fingerprint, new_secret
+from bot_manager.security.vault import fingerprint, new_secret
 from models import Login, User, db
 
 IDLE = timedelta(days=14)

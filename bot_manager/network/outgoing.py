@@ -15,7 +15,7 @@ import time
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from bot_manager import wire
+from bot_manager.network import wire
 
 SCHEMES = {"http", "https"}
 PORTS = {80, 443, 8080, 8443}

@@ -1,0 +1,1 @@
+"""Connections to the database that neither hang nor lie."""
