@@ -10,7 +10,6 @@ from threading import Thread
 from typing import Any, Self
 
 from sqlalchemy import create_engine, text
-from werkzeug.serving import make_server
 
 from bot_manager import sales
 from bot_manager.app import Threads, act_for
@@ -20,6 +19,7 @@ from bot_manager.jobs.clock import Clock
 from bot_manager.jobs.kinds import Runtime, runs
 from bot_manager.settings import Settings, engine_url
 from models import Payment, db
+from tests.serving import Serving
 from tests.world import World
 from web import create_app
 
@@ -29,22 +29,21 @@ class Line:
 
     def __init__(self, settings: Settings, world: World) -> None:
         self.world = world
-        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._serving = Serving(self._serve)
+        self.url = self._serving.url
         self.settings = replace(settings, public_url=self.url)
         self.app = create_app(self.settings)
         self._owner = create_engine(engine_url(settings.database_owner_url or ""))
 
     def _serve(self, environ: Any, start_response: Any) -> Any:
-        return self.app(environ, start_response)
+        return self.app(environ, start_response)  # which is made when the port is known
 
     def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, daemon=True).start()
+        self._serving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._serving.__exit__()
         self._owner.dispose()
         with self.app.app_context():
             db.session.remove()

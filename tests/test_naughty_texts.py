@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 from sqlalchemy import text
-from werkzeug.serving import make_server
 
 from bot_manager.funnels import engine
 from bot_manager.funnels.default import FUNNEL
@@ -20,6 +18,7 @@ from models import Bot, DoorKind, Gateway, Link, Offer, Payment, Seller, db
 from tests import panel_world
 from tests.browser import chromium, phone
 from tests.panel_world import PASSWORD, World
+from tests.serving import Serving
 
 TEXTS = (
     "<svg onload=alert(1)>",
@@ -114,13 +113,8 @@ def seller_email(panel: World, shop: panel_world.Shop) -> str:
 
 @pytest.fixture
 def served(panel: World) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, panel.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Serving(panel.app) as serving:
+        yield serving.url
 
 
 @pytest.mark.parametrize("naughty", TEXTS)

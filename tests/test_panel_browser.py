@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, Route, expect
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from bot_manager.security import events
 from models import Bot, Offer, db
 from tests import panel_world
 from tests.browser import chromium
 from tests.panel_world import PASSWORD, PIX_CODE, Cast, World
+from tests.serving import Serving
 
 pytestmark = pytest.mark.browser
 
@@ -34,11 +33,6 @@ THEMES = ("light", "dark")
 MOST_FIRST_BYTES, MOST_FIRST_REQUESTS, MOST_NEXT_BYTES = 120_000, 12, 10_000
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module", name="chromium")
 def chromium_() -> Iterator[Browser]:
     with chromium() as browser:
@@ -47,13 +41,8 @@ def chromium_() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def served(panel: World) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, panel.app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Serving(panel.app) as serving:
+        yield serving.url
 
 
 @pytest.fixture(scope="module")
