@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import load
-from benchmarks.levels import BODY, FLOOR_TABLE
+from benchmarks.levels import FLOOR_TABLE, posts
 from benchmarks.report import Report
 from benchmarks.shops import Market
 from benchmarks.stage import GUNICORN, Stage, opened
@@ -69,9 +69,8 @@ def run() -> Report:
 
 def _floor(stage: Stage) -> dict[str, Any]:
     stage.run(f"{FLOOR_TABLE}; grant insert on floor to bot_manager")
-    request = load.request("POST", "/insert", {"Content-Type": "application/json"}, BODY)
     with stage.served(*GUNICORN, "benchmarks.floor:asgi") as server:
-        result = load.closed(server.port, [request] * 10000, 16, 3.0)
+        result = load.closed(server.port, posts("/insert", 10000), 16, 3.0)
     return Run(result).row("floor: one durable insert, 16 connections", result.rate)
 
 

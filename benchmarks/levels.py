@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import load
 from benchmarks.proc import metered
 from benchmarks.report import Goal
+from benchmarks.shops import SHOPS
 from benchmarks.stage import GUNICORN, Server, Stage
 
 CONNECTIONS = (1, 16, 64)
@@ -47,8 +48,8 @@ def floors(stage: Stage) -> list[dict[str, Any]]:
     """The rows of the same front with nothing behind it, and with one durable insert."""
     stage.run(f"{FLOOR_TABLE}; grant insert on floor to bot_manager")
     with stage.served(*GUNICORN, "benchmarks.floor:asgi") as server:
-        nothing = climb(stage, "floor: nothing", server, lambda many: [_post("/nothing")] * many, 20000)
-        insert = climb(stage, "floor: one insert", server, lambda many: [_post("/insert")] * many, 10000)
+        nothing = climb(stage, "floor: nothing", server, lambda many: posts("/nothing", many), 20000)
+        insert = climb(stage, "floor: one insert", server, lambda many: posts("/insert", many), 10000)
     return [nothing, insert]
 
 
@@ -62,5 +63,10 @@ def tail(row: dict[str, Any]) -> Goal:
     return Goal(f"{row['route']}, p99 at {RATE:.0f} a second", row["p99 100/s"], 25.0, "ms")
 
 
-def _post(path: str) -> bytes:
-    return load.request("POST", path, {"Content-Type": "application/json"}, BODY)
+def posts(path: str, many: int) -> list[bytes]:
+    """From as many visitors as the other rows have shops: each may have one request in work at a time."""
+    return [_post(path, number % SHOPS) for number in range(many)]
+
+
+def _post(path: str, visitor: int) -> bytes:
+    return load.request("POST", path, {"Content-Type": "application/json", "Cookie": f"visitor={visitor}"}, BODY)

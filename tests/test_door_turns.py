@@ -34,12 +34,15 @@ def sent_away(tasks: list[asyncio.Task[bool]]) -> int:
     return sum(task.done() and not task.result() for task in tasks)
 
 
-def test_an_address_may_hold_no_more_threads_than_it_leaves_free() -> None:
+def test_an_address_holds_one_thread_at_a_time() -> None:
     async def test() -> None:
         turns = Turns(8, 256, 64)
         flood = await coming(turns, "flooded", 10)
-        assert served(flood) == 4
+        assert served(flood) == 1
         assert served(await coming(turns, "calm")) == 1
+        turns.leave("flooded")
+        await asyncio.sleep(0)
+        assert served(flood) == 2
 
     run(test)
 
@@ -170,8 +173,8 @@ def test_who_leaves_at_their_turn_gives_the_thread_to_the_next() -> None:
     run(test)
 
 
-def address(path: str, *headers: tuple[bytes, bytes]) -> str:
-    return front._address({"path": path, "headers": headers})
+def address(path: str, *headers: tuple[bytes, bytes], client: str = "127.0.0.1") -> str:
+    return front._address({"path": path, "headers": headers, "client": (client, 1)})
 
 
 @pytest.mark.parametrize(
@@ -197,6 +200,47 @@ def test_who_brings_a_key_has_a_line_of_their_own() -> None:
     assert address("/api/v1/sales", (b"authorization", b"a")) != address("/api/v1/sales", (b"authorization", b"b"))
 
 
+def test_a_visitor_of_pages_has_one_line_for_all_of_them() -> None:
+    cookie = (b"cookie", b"session=mine")
+    assert address("/vendas", cookie) == address("/static/app.css", cookie)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        address("/entrar", client="127.0.0.2"),
+        address("/entrar", (b"cookie", b"session=another")),
+        address("/entrar", (b"x-forwarded-for", b"203.0.113.9, 198.51.100.1")),
+    ],
+    ids=["address", "cookie", "address behind a proxy"],
+)
+def test_visitors_of_pages_are_told_apart(other: str) -> None:
+    assert address("/entrar") != other
+
+
+def test_a_request_whose_turn_comes_too_late_costs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "LONGEST_WAIT", 0.0)
+    release, calls = Event(), []
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        calls.append(environ["PATH_INFO"])
+        release.wait(20)
+        start_response("200 OK", [])
+        return [b""]
+
+    async def test() -> None:
+        door = front.create(app)
+        door._turns._served.add(FLOODED)  # somebody has the thread
+        late = [asyncio.create_task(ask(door, FLOODED)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        door._turns.leave(FLOODED)
+        assert [await task for task in late] == [503, 503, 503]
+        assert not calls
+        assert door._turns._taken() == 0
+
+    run(test)
+
+
 def test_a_notice_is_answered_while_another_address_is_flooded() -> None:
     release = Event()
 
@@ -215,8 +259,8 @@ def test_a_notice_is_answered_while_another_address_is_flooded() -> None:
         answers = [(await task) for task in flood]
         assert calm == 200
         assert waiting > front.MAX_IN_LINE
-        assert answers.count(200) == front.MAX_IN_LINE + 4
-        assert answers.count(503) == 200 - front.MAX_IN_LINE - 4
+        assert answers.count(200) == front.MAX_IN_LINE + 1
+        assert answers.count(503) == 200 - front.MAX_IN_LINE - 1
 
     run(test)
 

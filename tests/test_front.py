@@ -381,7 +381,7 @@ def test_more_requests_than_can_wait_are_told_to_come_back(tmp_path: Path):
     with serving(tmp_path, "-w", "1", TEST_MAX_WAITING="3") as door, ExitStack() as stack:
         for n in range(3):
             client = stack.enter_context(door.socket())
-            client.sendall(f"GET /hold/{n} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            client.sendall(f"GET /hold/{n} HTTP/1.1\r\nHost: a\r\nCookie: visitor={n}\r\n\r\n".encode())
         until(lambda: len(list(tmp_path.glob("holding-*"))) == 3)
         status, headers, body = door.ask("POST", "/store", b"one too many")
         (tmp_path / "release").touch()
@@ -407,7 +407,7 @@ def test_terminated_server_finishes_what_it_has_begun(tmp_path: Path):
     with serving(tmp_path) as door, ExitStack() as stack:
         clients = [stack.enter_context(door.socket()) for _ in range(6)]
         for n, client in enumerate(clients):
-            client.sendall(f"GET /hold/{n} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            client.sendall(f"GET /hold/{n} HTTP/1.1\r\nHost: a\r\nCookie: visitor={n}\r\n\r\n".encode())
         until(lambda: len(list(tmp_path.glob("holding-*"))) == 6)
         door.process.terminate()
         until(lambda: not door.answers())

@@ -25,6 +25,7 @@ MAX_BODY = 1024 * 1024  # bytes; a route's own limit is narrower and its own to 
 BODY_SECONDS = 5.0  # for the whole body
 MAX_WAITING = 256  # whole requests, in one process, that have a thread or wait for one
 MAX_IN_LINE = 64  # of them, waiting at one address
+LONGEST_WAIT = 2.0  # seconds in a line; a request that gets its turn later would not be done in time
 MAX_HELD = 64 * 1024 * 1024  # bytes of bodies in one process; beyond it only small ones are taken in
 SMALL_BODY = 64 * 1024  # bytes; every notice known to us is smaller
 LINGER_SECONDS = 1.0
@@ -35,7 +36,7 @@ _TEXTS = {
     500: "Algo deu errado.",
     503: "Muita gente ao mesmo tempo. Tente de novo em alguns segundos.",
 }
-_DEPTHS = {"webhook": 2, "api": 3}  # how many more parts of the path say whose it is; of other paths, one
+_DOORS = {"webhook": 2, "tg": 1, "go": 1, "api": 3}  # how many more parts of the path say whose it is
 
 _BARE = (
     (b"content-type", b"text/plain; charset=utf-8"),
@@ -127,7 +128,7 @@ class Front:
         return bool(message.get("more_body"))
 
     async def _run(self, address: str, environ: dict[str, Any]) -> Answer:
-        if not await self._turns.take(address):
+        if not await self._turn(address):
             return _plain(503, (b"retry-after", b"2"))
         work = self._pool.submit(_call, self._app, environ)
         work.add_done_callback(self._leaves(address))
@@ -136,6 +137,15 @@ class Front:
         except Exception:
             log.exception("The app raised; answered 500")
             return _plain(500)
+
+    async def _turn(self, address: str) -> bool:
+        """Whether a thread is ours now, and soon enough."""
+        came = time.monotonic()
+        taken = await self._turns.take(address)
+        if taken and time.monotonic() - came > LONGEST_WAIT:
+            self._turns.leave(address)
+            return False
+        return taken
 
     def _leaves(self, address: str) -> Callable[[object], None]:
         """A client that goes away leaves its thread busy: the place is free when the thread is."""
@@ -160,10 +170,15 @@ def _plain(status: int, *headers: tuple[bytes, bytes]) -> Answer:
 
 
 def _address(scope: Scope) -> str:
-    """Whose door is knocked at: the path up to its secret or its slug, and with what key where there is one."""
+    """Whose door is knocked at: the path up to its secret or its slug. Pages have no owner: who knocks is told apart,
+    as well as can be without believing anybody, since a forger gains no more than a place in another line."""
     _, first, *more = [*str(scope["path"]).split("/", 5), ""][:6]
-    key: bytes = dict(scope["headers"]).get(b"authorization", b"")
-    return "/".join([first, *more[: _DEPTHS.get(first, 1)], key.decode("latin-1")])
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    if first in _DOORS:
+        return "/".join([first, *more[: _DOORS[first]], headers.get(b"authorization", b"").decode("latin-1")])
+    host, _ = scope.get("client") or ("", 0)
+    nearest = headers.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip()
+    return " ".join([host, nearest.decode("latin-1"), headers.get(b"cookie", b"").decode("latin-1")])
 
 
 def _declared_length(scope: Scope) -> int:

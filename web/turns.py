@@ -1,13 +1,14 @@
 """Turns at the threads: requests wait in a line for each address, and the lines are served one after the other.
 
-An address may hold no more threads than it leaves free. When all places are taken, the longest line gives one up to
-whoever comes with a shorter one: a flood crowds out itself.
+An address holds one thread at a time: threads share one interpreter, and a second one of a flood would take from all
+others what it gives to it. When all places are taken, the longest line gives one up to whoever comes with a shorter
+one: a flood crowds out itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 
 Line = deque[asyncio.Future[bool]]
 
@@ -20,7 +21,7 @@ class Turns:
         self._free = threads
         self._places = places
         self._in_line = in_line
-        self._held: Counter[str] = Counter()
+        self._served: set[str] = set()
         self._lines: dict[str, Line] = {}  # the one whose turn it is comes first; none is empty
 
     async def take(self, address: str) -> bool:
@@ -34,9 +35,7 @@ class Turns:
 
     def leave(self, address: str) -> None:
         self._free += 1
-        self._held[address] -= 1
-        if not self._held[address]:
-            del self._held[address]
+        self._served.remove(address)
         self._serve()
 
     async def _wait(self, address: str) -> bool:
@@ -59,14 +58,14 @@ class Turns:
             self._drop_if_empty(address)
 
     def _may(self, address: str) -> bool:
-        return self._held[address] < self._free
+        return self._free > 0 and address not in self._served
 
     def _taken(self) -> int:
-        return self._held.total() + sum(map(len, self._lines.values()))
+        return len(self._served) + sum(map(len, self._lines.values()))
 
     def _hold(self, address: str) -> None:
         self._free -= 1
-        self._held[address] += 1
+        self._served.add(address)
 
     def _serve(self) -> None:
         for address in list(self._lines):
