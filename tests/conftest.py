@@ -105,8 +105,10 @@ def providers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Gateway]:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    with World() as fakes:
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """With the fake of the gateway that the test is about, where it is about one."""
+    about = getattr(request.node, "callspec", None) and request.node.callspec.params.get("contract")
+    with World(*([about.kind] if about else [])) as fakes:
         yield fakes
 
 
@@ -117,7 +119,7 @@ def line(settings: Settings, world: World) -> Iterator[Line]:
         settings,
         telegram_api_url=world.telegram.url,
         meta_graph_url=world.meta.url,
-        gateway_urls={"pushinpay": world.pushinpay.url, "woovi": world.woovi.url},
+        gateway_urls={kind: fake.url for kind, fake in world.gateways.items()},
     )
     with Line(pointed, world) as whole:
         yield whole

@@ -135,14 +135,11 @@ def _add_offer(bot: Bot, delivers: list[dict]) -> None:
 def _add_gateway(
     line: Line, seller_id: int, kind: str, priority: int, number: int, *, name: str = "", weight: int = 1
 ) -> int:
-    secret = f"{kind}-token-{number}"
-    fake = getattr(line.world, kind)
-    fake.add_account(secret)
-    credentials = {"pushinpay": {"token": secret}, "woovi": {"app_id": secret}}[kind]
+    fake = line.world.gateways[kind]
+    credentials = fake.open_account(number)
     gateway = Gateway(seller_id=seller_id, name=name or kind, kind=kind, priority=priority, weight=weight)
     sellers.add_gateway(gateway, credentials)
-    if kind == "woovi":
-        fake.set_webhook(secret, get_webhook_url(gateway))
+    fake.connect(credentials, get_webhook_url(gateway))
     return gateway.id
 
 

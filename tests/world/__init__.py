@@ -15,6 +15,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from typing import Self
 
 from tests.world.bank import Charge
@@ -32,6 +33,7 @@ from tests.world.faults import (
     SlowBytes,
     Status,
 )
+from tests.world.gateway import FakeGateway
 from tests.world.meta import FakeMeta
 from tests.world.pushinpay import FakePushinPay
 from tests.world.server import Fake
@@ -44,6 +46,7 @@ __all__ = [
     "Cut",
     "Delay",
     "Entry",
+    "FakeGateway",
     "FakeMeta",
     "FakePushinPay",
     "FakeTelegram",
@@ -92,18 +95,24 @@ class Entry:
 
 
 class World:
-    """All of them together. Webhooks of bots may be plain http, since the product under test has no certificate."""
+    """All of them together. Webhooks of bots may be plain http, since the product under test has no certificate.
 
-    def __init__(self) -> None:
+    more: kinds of gateways besides the two that most tests sell with; each is a server, and servers take time.
+    """
+
+    def __init__(self, *more: str) -> None:
         self.telegram = FakeTelegram(allow_http=True)
         self.pushinpay = FakePushinPay()
         self.woovi = FakeWoovi()
         self.meta = FakeMeta()
+        self.gateways: dict[str, FakeGateway] = {"pushinpay": self.pushinpay, "woovi": self.woovi}
+        for kind in more:
+            self.gateways.setdefault(kind, import_module(f"tests.world.{kind}").FAKE())
         self._started = ExitStack()
 
     @property
     def fakes(self) -> tuple[Fake, ...]:
-        return self.telegram, self.pushinpay, self.woovi, self.meta
+        return self.telegram, *self.gateways.values(), self.meta
 
     def __enter__(self) -> Self:
         for fake in self.fakes:
@@ -117,9 +126,8 @@ class World:
         """The settings that point the product here."""
         return {
             "TELEGRAM_API_URL": self.telegram.url,
-            "PUSHINPAY_API_URL": self.pushinpay.url,
-            "WOOVI_API_URL": self.woovi.url,
             "META_GRAPH_URL": self.meta.url,
+            **{f"{kind.upper()}_API_URL": fake.url for kind, fake in self.gateways.items()},
         }
 
     @property
@@ -129,9 +137,7 @@ class World:
 
     def ledger(self) -> list[Entry]:
         """What the bank says: every charge at every gateway."""
-        pushinpay = [Entry.of("pushinpay", charge) for charge in self.pushinpay.charges.values()]
-        woovi = [Entry.of("woovi", charge) for charge in self.woovi.charges.values()]
-        return pushinpay + woovi
+        return [Entry.of(kind, charge) for kind, fake in self.gateways.items() for charge in fake.charges.values()]
 
     def paid(self) -> list[Entry]:
         """Where money came in."""

@@ -17,23 +17,28 @@ from urllib.parse import urlencode, urlsplit
 from tests.world.bank import PNG_URI, Charge, Refund, br_code
 from tests.world.calls import Call, Refused
 from tests.world.faults import Reply
-from tests.world.notices import Notice, Notifying
+from tests.world.gateway import FakeGateway
+from tests.world.notices import Notice
 from tests.world.server import route
 
 
-class FakePushinPay(Notifying):
+class FakePushinPay(FakeGateway):
     """charges: {id in lower case: Charge}. long_codes: hand out PIX codes of more than 256 characters."""
 
+    kind = "pushinpay"
     base = "/api"
 
     def __init__(self, *, long_codes: bool = False) -> None:
         super().__init__()
-        self.charges: dict[str, Charge] = {}
         self.long_codes = long_codes
         self._accounts: dict[str, str | None] = {}
         self._paid_at_birth: list[dict[str, Any]] = []
 
     # The seller's side
+
+    def open_account(self, number: int) -> dict[str, str]:
+        self.add_account(f"pushinpay-token-{number}")
+        return {"token": f"pushinpay-token-{number}"}
 
     def add_account(self, token: str, notice_token: str | None = None) -> None:
         """An account; notice_token: sent as x-pushinpay-token with its notices."""
@@ -97,6 +102,9 @@ class FakePushinPay(Notifying):
         token = self._accounts.get(charge.account)
         own = {"x-pushinpay-token": token} if token else {}
         return self.post(target, content, {"Content-Type": kind, **own, **(headers or {})}, copies=copies, hold=hold)
+
+    def hint(self, charge: Charge) -> object:
+        return self.send_notice(charge.id, status="paid")
 
     # The API
 
@@ -247,3 +255,6 @@ def _stamp(at: datetime) -> str:
 def _form(fields: Mapping[str, Any]) -> bytes:
     flat = {key: value for key, value in fields.items() if not isinstance(value, dict | list)}
     return urlencode({key: "" if value is None else value for key, value in flat.items()}).encode()
+
+
+FAKE = FakePushinPay

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from tests.world.bank import PNG, Charge, Refund, br_code, end_to_end_id
 from tests.world.calls import Call, Refused
 from tests.world.faults import Reply
-from tests.world.notices import Notice, Notifying
+from tests.world.gateway import FakeGateway
+from tests.world.notices import Notice
 from tests.world.server import route
 from tests.world.woovi_shapes import EVENTS, Webhook, charge_shape, notice_body, refund_shape, webhook_shape
 from tests.world.woovi_signature import Keys, legacy_signature
@@ -28,22 +29,29 @@ Signature = Literal["right", "wrong", "missing", "legacy"]
 COMPLETED = "OPENPIX:CHARGE_COMPLETED"
 
 
-class FakeWoovi(Notifying):
+class FakeWoovi(FakeGateway):
     """charges: {(app id, correlationID): Charge}; a Charge's `reference` is the correlationID, its `id` the txid.
 
     Where a method takes a charge, its correlationID or txid does as well.
     """
 
+    kind = "woovi"
     tries = 8
 
     def __init__(self, *, key_size: int = 2048) -> None:
         super().__init__()
-        self.charges: dict[tuple[str, str], Charge] = {}
         self.webhooks: list[Webhook] = []
         self.keys = Keys(key_size)
         self._accounts: dict[str, str] = {}
 
     # The seller's side
+
+    def open_account(self, number: int) -> dict[str, str]:
+        self.add_account(f"woovi-token-{number}")
+        return {"app_id": f"woovi-token-{number}"}
+
+    def connect(self, credentials: dict[str, str], url: str) -> None:
+        self.set_webhook(credentials["app_id"], url)
 
     def add_account(self, app_id: str, environment: str = "PRODUCTION") -> None:
         """environment: PRODUCTION or TESTING, as notices say it."""
@@ -159,6 +167,9 @@ class FakeWoovi(Notifying):
         found = [charge for charge in self.charges.values() if name in (charge, charge.reference, charge.id)]
         assert len(found) == 1, f"{len(found)} charges are called {name}"
         return found[0]
+
+    def hint(self, charge: Charge) -> object:
+        return self.send_notice(charge, changes={"status": "COMPLETED"})
 
     # The API
 
@@ -297,3 +308,6 @@ def _open_refund(charge: Charge, reference: str, asked: int | None) -> Refund:
 
 def _refused(message: str) -> Refused:
     return Refused(400, {"error": message})
+
+
+FAKE = FakeWoovi
