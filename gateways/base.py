@@ -80,6 +80,24 @@ class Authenticity(StrEnum):
     FORGED = "forged"  # the proof that the provider should have made is missing or wrong
 
 
+class PayerField(StrEnum):
+    """What a provider may want to know of the buyer; never invented, so a provider that needs more is passed over."""
+
+    NAME = "name"
+    EMAIL = "email"
+    PHONE = "phone"
+    DOCUMENT = "document"
+
+
+class DisputeState(StrEnum):
+    """Of a claim that a payer made at their bank or at the provider. Providers' "accepted" mostly means LOST."""
+
+    OPENED = "opened"
+    WON = "won"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
     """One field of the form in which a seller enters a gateway's credentials."""
@@ -108,6 +126,22 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Payer:
+    """Who buys, as far as they told us themselves.
+
+    phone: E.164, "+5511…". document: a CPF or CNPJ with right check digits, no punctuation; CNPJs have letters too.
+    """
+
+    name: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
+    phone: str | None = field(default=None, repr=False)
+    document: str | None = field(default=None, repr=False)
+
+    def lacks(self, needed: frozenset[PayerField]) -> frozenset[PayerField]:
+        return frozenset(one for one in needed if not getattr(self, one))
+
+
+@dataclass(frozen=True, slots=True)
 class ChargeRequest:
     """What the core asks for.
 
@@ -116,6 +150,7 @@ class ChargeRequest:
         that knows idempotency makes one charge.
     notice_url: where this charge's notices go, `?t=<reference>` included.
     expires_in: seconds.
+    payer: has at least what `Gateway.payer_needs` names.
     """
 
     payment_id: str
@@ -124,6 +159,7 @@ class ChargeRequest:
     description: str
     notice_url: str = field(repr=False)
     expires_in: int
+    payer: Payer = Payer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +178,9 @@ class ChargeState:
     provider_id: empty when a notice did not say.
     amount_cents: None when it did not say; then a PAID can't be believed.
     currency: ISO 4217.
+    fee_cents: what the provider keeps of it; None when it did not say.
+    refunded_cents: what went back so far, of a charge that stays PAID; a charge that went back whole is REFUNDED.
+    reference: ours, in lists and notices of providers that keep it.
     """
 
     status: Status
@@ -151,6 +190,33 @@ class ChargeState:
     paid_at: datetime | None = None
     end_to_end_id: str | None = None
     raw_status: str = ""
+    fee_cents: int | None = None
+    refunded_cents: int | None = None
+    reference: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a provider's list of charges. next: what the next part is asked for by; "" after the last."""
+
+    charges: tuple[ChargeState, ...]
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A claim against a payment, as a provider tells of it; never derived from the payment's own status.
+
+    id: the provider's, of the claim. due_at: until when the seller may defend it, when the provider says.
+    reason: the provider's own word, for people.
+    """
+
+    id: str
+    state: DisputeState
+    amount_cents: int | None = None
+    opened_at: datetime | None = None
+    due_at: datetime | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +241,7 @@ class Notice:
     test: the provider marks it as coming from its test environment.
     event: the provider's own word, for people; nothing is decided by it.
     end_to_end_id: of the customer's PIX; all that some providers name a refund or a dispute by.
+    dispute: what the notice tells of a claim; then `state` is None.
     """
 
     reference: str | None = field(default=None, repr=False)
@@ -184,6 +251,7 @@ class Notice:
     test: bool = False
     event: str = ""
     end_to_end_id: str | None = None
+    dispute: Dispute | None = None
 
 
 class UnreadableNotice(ValueError):
@@ -208,6 +276,14 @@ class Gateway:
     finds_by_reference: ClassVar[bool] = False  # a charge can be asked for by our reference, its id unknown
     asks_a_second: ClassVar[float] = 4.0  # how fast we ask about many charges of one account
     keys_path: ClassVar[str] = ""  # where public keys are fetched from, below api_url
+    experimental: ClassVar[bool] = False  # built from weak facts: said so in the panel, and never believed by its word
+    payer_needs: ClassVar[frozenset[PayerField]] = frozenset()
+    refunds: ClassVar[bool] = True  # gives money back through its API
+    refunds_parts: ClassVar[bool] = False
+    cancels: ClassVar[bool] = False  # an open charge can be called off
+    lists: ClassVar[bool] = False  # charges of a period can be asked for together
+    registers: ClassVar[bool] = False  # takes the notices' address through its API
+    defence_days: ClassVar[float] = 7.0  # to defend a dispute in, where its notice does not say until when
 
     def normal_id(self, provider_id: str) -> str:
         """The provider's id in the one form that is stored and compared."""
@@ -220,6 +296,8 @@ class Gateway:
         """
         if request.amount_cents < self.minimum_cents:
             raise GatewayRefused(f"{self.label} takes no less than {self.minimum_cents} cents")
+        if missing := request.payer.lacks(self.payer_needs):
+            raise GatewayRefused(f"{self.label} wants the payer's {', '.join(sorted(missing))}")
         if seconds is not None:
             account = replace(account, deadline=time.monotonic() + seconds)
         charge = self.make_charge(account, request)
@@ -238,6 +316,20 @@ class Gateway:
         """Gives money back. Raises GatewayError."""
         raise NotImplementedError
 
+    def cancel_charge(self, account: Account, provider_id: str, reference: str) -> None:
+        """Calls an open charge off, for gateways with `cancels`. Raises GatewayError."""
+        raise NotImplementedError
+
+    def list_charges(self, account: Account, since: datetime, until: datetime, after: str = "") -> Page:
+        """Charges made or paid within a period, for gateways with `lists`. after: the `next` of the part before.
+        Raises GatewayError."""
+        raise NotImplementedError
+
+    def register_webhook(self, account: Account, url: str) -> None:
+        """Has notices sent to this address, for gateways with `registers`; doing it twice changes nothing.
+        Raises GatewayError."""
+        raise NotImplementedError
+
     def verify(self, account: Account, notice: RawNotice) -> Authenticity:
         """Checks the notice's proof, without any call to the outside."""
         raise NotImplementedError
@@ -245,6 +337,10 @@ class Gateway:
     def parse_notice(self, notice: RawNotice) -> Notice:
         """Reads a notice. Raises UnreadableNotice."""
         raise NotImplementedError
+
+    def split(self, notice: RawNotice) -> tuple[RawNotice, ...]:
+        """A notice that speaks of several charges as one for each, never none; as it is where it can't be read."""
+        return (notice,)
 
     def probe(self, account: Account) -> None:
         """Checks that the credentials work, without making anything. Raises GatewayError."""

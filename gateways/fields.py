@@ -12,6 +12,7 @@ from gateways.base import UnreadableNotice
 
 _IDENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:=+-]{0,127}")
 _DIGITS = re.compile(r"[0-9]{1,12}")
+_REAIS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,2}0{0,8})?")
 
 
 def json_notice(body: bytes) -> dict[str, Any]:
@@ -55,6 +56,22 @@ def cents(value: Any) -> int | None:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None
+
+
+def cents_of_reais(value: Any) -> int | None:
+    """Integer cents of an amount in reais, given as a number or as "49.90". Parts of a cent are not rounded: None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    written = repr(value) if isinstance(value, float) else str(value)
+    if not _REAIS.fullmatch(written):
+        return None
+    whole, _, part = written.partition(".")
+    return int(whole) * 100 + int(part[:2].ljust(2, "0"))
+
+
+def reais(cents: int) -> str:
+    """ "49.90", as the Central Bank writes amounts."""
+    return f"{cents // 100}.{cents % 100:02d}"
 
 
 def when(value: Any) -> datetime | None:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import requests
 
@@ -26,6 +27,7 @@ BOUNDS = wire.Bounds(read_s=60.0, answer_s=8.0)
 MAX_ANSWER_BYTES = 1024 * 1024
 _SHOWN = 200  # characters of a provider's own message that we pass on
 _TRY_LATER = {408, 429, 503}
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def ask(
@@ -36,9 +38,10 @@ def ask(
     headers: Mapping[str, str] | None = None,
     query: Mapping[str, str] | None = None,
     json: Any = None,
+    form: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The provider's answer, which has to be a JSON object. Raises GatewayError."""
-    body = send(account, method, path, headers=headers, query=query, json=json)
+    body = send(account, method, path, headers=headers, query=query, json=json, form=form)
     try:
         answer = strict.loads(body, MAX_ANSWER_BYTES)
     except strict.Unreadable as why:
@@ -56,12 +59,15 @@ def send(
     headers: Mapping[str, str] | None = None,
     query: Mapping[str, str] | None = None,
     json: Any = None,
+    form: Mapping[str, str] | None = None,
 ) -> bytes:
     """The body of an answer with a 2xx status, whatever it says. Raises GatewayError.
 
-    path: below `account.base_url`, its parts already quoted.
+    path: below `account.base_url`, its parts already quoted. form: sent as a form instead of JSON.
     """
-    request = _prepared(method, account.base_url.rstrip("/") + path, headers or {}, query, json)
+    headers = {**_FORM, **(headers or {})} if form is not None else headers or {}
+    data = urlencode(form).encode() if form is not None else None
+    request = _prepared(method, account.base_url.rstrip("/") + path, headers, query=query, json=json, data=data)
     response = _exchange(request, _seconds(account))
     try:
         if not 200 <= response.status_code < 300:
@@ -71,13 +77,11 @@ def send(
         response.close()
 
 
-def _prepared(
-    method: str, url: str, headers: Mapping[str, str], query: Mapping[str, str] | None, json: Any
-) -> requests.PreparedRequest:
+def _prepared(method: str, url: str, headers: Mapping[str, str], **content: Any) -> requests.PreparedRequest:
     if not all(value.isascii() and value.isprintable() and value == value.strip() for value in headers.values()):
         raise GatewayMisconfigured("a credential has characters that can't be sent; was it pasted whole and alone?")
     try:
-        return wire.prepared(method, url, {"Accept": "application/json", **headers}, query=query, json=json)
+        return wire.prepared(method, url, {"Accept": "application/json", **headers}, **content)
     except wire.NoAddress as error:
         raise GatewayUnreachable(str(error)) from None
 

@@ -6,9 +6,14 @@ contract.json           credentials, and for a provider with a network: referenc
                         answer.{id,code,amount,status}, notice.{id,amount,status} and, where it has them,
                         notice.{reference,currency,test} (with `test_word`, what its test environment says there);
                         notice_headers are static ones that come with each notice
+                        `parts`, for a provider that takes several calls to one of ours: {"POST /oauth/token": {...}};
+                        a text names a part of the answer under test ("qr" of create.json) instead of an answer, and ""
+                        is what is left. Calls that are not named there get the answer under test, or its part "".
 create.json             the answer to a create
 charge_<status>.json    answers to a query, named after the status that we read from them
-notice_<status>*.json   notices, likewise; notice_none_*.json say nothing of a sale's state
+notice_<status>*.json   notices, likewise; notice_none_*.json say nothing of a sale's state;
+                        notice_dispute_<state>*.json tell of a claim
+list.json               the answer to a list with one paid charge, for a provider that `lists`
 
 A provider that declares `signed` also has in its test file `signed_account() -> Account` and
 `sign(body, key=...) -> headers`, with a `FOREIGN_KEY` to sign wrongly with, an `OLD_KEY` that is over in
@@ -22,15 +27,18 @@ import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import gateways
-from gateways.base import Account, ChargeRequest, Gateway, RawNotice
+from gateways.base import Account, ChargeRequest, Gateway, Payer, RawNotice
 
 PAYLOADS = Path(__file__).parent / "payloads"
 BASE_URL = "https://gateway.test/base"
+PAYER = Payer("Compradora de Teste", "compradora@example.com", "+5511987654321", "52998224725")
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Contract:
             description="Curso Completo",
             notice_url=f"https://shop.example.com/webhook/{self.kind}/path-secret?t=a-reference",
             expires_in=1800,
+            payer=PAYER,
         )
 
     def load(self, name: str) -> Any:
@@ -93,9 +102,21 @@ class Contract:
     def fetch_keys(self) -> Any:
         return self.gateway.fetch_public_keys(self.account)
 
+    def cancel(self) -> Any:
+        return self.gateway.cancel_charge(self.account, self.facts["provider_id"], self.facts["reference"])
+
+    def list(self) -> Any:
+        return self.gateway.list_charges(self.account, DAY, DAY + timedelta(days=1))
+
+    def register(self) -> Any:
+        return self.gateway.register_webhook(self.account, f"https://shop.example.com/webhook/{self.kind}/path-secret")
+
     def calls(self) -> list[str]:
         """Whatever goes over the network, by name."""
-        return ["create", "fetch", "refund", "probe", *(["fetch_keys"] if self.gateway.keys_path else [])]
+        edge = self.gateway
+        more = {"refund": edge.refunds, "fetch_keys": edge.keys_path, "cancel": edge.cancels, "list": edge.lists}
+        more["register"] = edge.registers
+        return ["create", "fetch", "probe", *(name for name, has in more.items() if has)]
 
     def proof(self) -> ModuleType:
         """The provider's test file, which knows how its notices are signed."""

@@ -29,10 +29,11 @@ from gateways.base import (
     GatewayTimeout,
     GatewayUnreachable,
     Notice,
+    PayerField,
     Status,
     UnreadableNotice,
 )
-from tests.gateway_contract import BASE_URL, PAYLOADS, everyone, expected_status, notice, online, pairs
+from tests.gateway_contract import BASE_URL, PAYER, PAYLOADS, everyone, expected_status, notice, online, pairs
 
 ROOT = Path(__file__).parents[1]
 few = settings(max_examples=60, deadline=None, database=None)
@@ -55,11 +56,28 @@ def by_call(but=""):
     )
 
 
+@pytest.fixture(autouse=True)
+def parts(request, monkeypatch):
+    """What else the provider under test is asked for on the way (see gateway_contract)."""
+    about = request.node.callspec.params.get("contract") if hasattr(request.node, "callspec") else None
+    monkeypatch.setattr("tests.test_gateways.PARTS", about.facts.get("parts", {}) if about else {})
+
+
+PARTS = {}
+
+
 def answering(json_body=None, **kwargs):
-    """A network on which everything answers the same."""
+    """A network on which everything answers the same, but for `parts`."""
     net = responses.RequestsMock(assert_all_requests_are_fired=False)
+    whole = json_body if isinstance(json_body, dict) else {}
+    for call, answer in PARTS.items():
+        method, _, path = call.partition(" ")
+        if not isinstance(answer, str):
+            net.add(method, re.compile(re.escape(BASE_URL + path)), json=answer)
+        elif answer in whole:
+            net.add(method, re.compile(re.escape(BASE_URL) + path), json=whole[answer])
     if json_body is not None:
-        kwargs["json"] = json_body
+        kwargs["json"] = whole.get("", json_body)
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         net.add(method, re.compile(f"{BASE_URL}/.*"), **kwargs)
     return net
@@ -89,6 +107,8 @@ def test_a_provider_declares_what_the_panel_shows(contract):
     assert gateway.test_only or gateway.api_url.startswith("https://")
     assert not gateway.api_url.endswith("/")
     assert gateway.keys_path == "" or gateway.keys_path.startswith("/")
+    assert not (gateway.experimental and gateway.signed)
+    assert gateway.refunds or not gateway.refunds_parts
 
 
 @by_kind(online())
@@ -188,6 +208,30 @@ def test_the_minimum_itself_is_enough():
     assert Careless(GOOD_CODE).create_charge(Account("", {}), request).pix_code == GOOD_CODE
 
 
+PAYER_NEEDS = [(contract, need) for contract in everyone() for need in sorted(contract.gateway.payer_needs)]
+
+
+@pytest.mark.parametrize(("contract", "need"), PAYER_NEEDS, ids=[f"{c.kind}-{need}" for c, need in PAYER_NEEDS])
+def test_a_payer_that_lacks_what_is_needed_is_refused_without_asking_and_nothing_is_invented(contract, need):
+    request = dataclasses.replace(contract.request, payer=dataclasses.replace(PAYER, **{need: None}))
+    with responses.RequestsMock(), pytest.raises(GatewayRefused, match=need):
+        contract.gateway.create_charge(contract.account, request)
+
+
+@by_kind(online())
+def test_what_is_not_needed_of_the_payer_is_not_waited_for(contract):
+    others = {field: None for field in PayerField if field not in contract.gateway.payer_needs}
+    request = dataclasses.replace(contract.request, payer=dataclasses.replace(PAYER, **others))
+    with answering(contract.load("create")):
+        assert contract.gateway.create_charge(contract.account, request).pix_code
+
+
+@by_kind([contract for contract in online() if not contract.gateway.refunds])
+def test_a_provider_that_gives_nothing_back_says_so_without_asking(contract):
+    with responses.RequestsMock(), pytest.raises(GatewayRefused):
+        contract.refund()
+
+
 # Asking for a charge
 
 
@@ -230,6 +274,15 @@ def test_an_unknown_charge_is_none(contract):
 def test_an_answer_about_another_charge_is_not_believed(contract, other):
     with answering(contract.changed("charge_paid", "answer.id", other)), pytest.raises(BadGatewayAnswer):
         contract.fetch()
+
+
+@by_kind([contract for contract in online() if contract.gateway.lists])
+def test_a_list_is_read_as_what_it_is(contract):
+    with answering(contract.load("list")):
+        page = contract.list()
+    assert [(one.provider_id, one.status, one.amount_cents) for one in page.charges] == [
+        (contract.facts["provider_id"], Status.PAID, contract.facts["amount_cents"])
+    ]
 
 
 # Errors
@@ -371,11 +424,16 @@ def test_no_repr_holds_a_secret(contract):
 @by_payload("notice")
 def test_a_notice_is_read_as_what_it_says(contract, name):
     found = contract.gateway.parse_notice(notice(contract.load(name)))
-    status = found.state.status if found.state else "none"
+    status = found.state.status if found.state else "dispute" if found.dispute else "none"
     assert status == expected_status(name)
     if status == Status.PAID:
         assert found.state.amount_cents == contract.facts["amount_cents"]
-        assert contract.facts["provider_id"] == found.provider_id == contract.gateway.normal_id(found.provider_id)
+        assert found.provider_id or found.reference
+        assert found.provider_id in (None, contract.facts["provider_id"])
+    if found.dispute:
+        assert found.state is None
+        assert name.startswith(f"notice_dispute_{found.dispute.state}")
+        assert found.provider_id or found.reference or found.end_to_end_id
     assert not found.test
 
 
@@ -564,8 +622,11 @@ def told_by(call):
 
 
 def readable(contract, body):
-    try:
-        found = contract.gateway.parse_notice(notice(body))
-    except UnreadableNotice:
-        return
-    assert isinstance(found, Notice)
+    parts = contract.gateway.split(notice(body))
+    assert parts
+    for part in parts:
+        try:
+            found = contract.gateway.parse_notice(part)
+        except UnreadableNotice:
+            continue
+        assert isinstance(found, Notice)

@@ -26,6 +26,7 @@ from bot_manager.payments.accounts import account, note_error
 from bot_manager.security import doors, events
 from bot_manager.security.events import Kind
 from gateways.base import Authenticity, GatewayError, Notice, RawNotice, UnreadableNotice
+from gateways.base import Gateway as Edge
 from models import Base, ChargeAttempt, DoorKind, Gateway, ReceiptState, WebhookReceipt, db
 
 logger = logging.getLogger(__name__)
@@ -111,16 +112,24 @@ def accept(kind: str, secret: str, raw: RawNotice, trace: str, *, later: bool = 
         raise NoSuchDoor(kind)
     edge = gateways.get(kind)
     authenticity = edge.verify(account(gateway), raw)
+    for part in edge.split(raw):
+        _accept(gateway, edge, part, authenticity, trace, later=later)
+    if authenticity is Authenticity.FORGED:
+        raise ForgedNotice(kind)
+
+
+def _accept(
+    gateway: Gateway, edge: Edge, raw: RawNotice, authenticity: Authenticity, trace: str, *, later: bool
+) -> None:
     receipt, state = _keep(gateway, raw, authenticity, trace)
     if edge.keys_path and authenticity is not Authenticity.SIGNED:
         # Its keys are not known yet, or it may have changed them: asked for once, however many such notices come.
         set_timer(f"keys:{gateway.id}", _job(Name.FETCH_PUBLIC_KEYS, receipt, {"gateway": gateway.id}), 1)
     if authenticity is Authenticity.FORGED:
         _flag_forged(receipt)
-        raise ForgedNotice(kind)
-    if state in (ReceiptState.SETTLED, ReceiptState.DUPLICATE):
+    elif state in (ReceiptState.SETTLED, ReceiptState.DUPLICATE):
         return
-    if later:
+    elif later:
         _park(receipt.id, receipt, "o aviso ainda não pôde ser tratado")
     else:
         _act(receipt)
