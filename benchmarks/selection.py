@@ -18,6 +18,7 @@ from bot_manager import sellers
 from bot_manager.app import act_for, create_core
 from bot_manager.payments import decisions
 from gateways import selector
+from gateways.base import Payer
 from models import Gateway, Payment, db
 
 GATEWAYS = 50
@@ -53,7 +54,7 @@ def _measured(seller_id: int, reference: str) -> list[dict[str, Any]]:
         db.session.rollback()
 
     def decision(_: int) -> None:
-        decisions.decide(payment)
+        decisions.decide(payment, Payer())
         db.session.rollback()
         db.session.refresh(payment)
 
@@ -78,7 +79,7 @@ def _fifty(seller_id: int) -> list[decisions.Seen]:
         weight = random.randint(1, 1000)
         sellers.add_gateway(Gateway(seller_id=seller_id, name=f"{number}", kind="pushinpay", weight=weight), {})
     db.session.commit()
-    return decisions.look(test=False, amount_cents=CENTS, now=datetime.now(UTC))
+    return decisions.look(test=False, amount_cents=CENTS, payer=Payer(), now=datetime.now(UTC))
 
 
 def _row(what: str, work: Callable[[int], object]) -> dict[str, Any]:

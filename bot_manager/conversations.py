@@ -12,7 +12,6 @@ from sqlalchemy.dialects.postgresql import insert
 import gateways
 from bot_manager import log, messages, sales
 from bot_manager.addresses import privacy_url
-from bot_manager.app import vault
 from bot_manager.bots import inbox
 from bot_manager.bots.inbox import Chat, Entry
 from bot_manager.channels import panel, telegram
@@ -21,14 +20,13 @@ from bot_manager.funnels import engine
 from bot_manager.funnels.default import FUNNEL
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue
-from bot_manager.payments import charges
+from bot_manager.payments import charges, payers
 from bot_manager.security.vault import new_secret
 from models import Bot, BotState, Customer, Gateway, Payment, PaymentStatus, Seller, db
 from tracking.clicks import save_tracking_token
 
 logger = logging.getLogger(__name__)
 
-PROFILE = "customer.profile"
 _READERS = {telegram.CHANNEL: telegram.read, panel.CHANNEL: panel.read}
 
 
@@ -113,7 +111,7 @@ def _react(customer: Customer, entry: Entry) -> None:
 
 def _note_person(customer: Customer, heard: Heard, trace: str) -> None:
     if heard.profile:
-        customer.profile_sealed = vault().seal_json(heard.profile, PROFILE, customer.seller_id)
+        payers.meet(customer, heard.profile)
     if heard.tap_id:
         args = {"bot": customer.bot_id, "tap": heard.tap_id}
         enqueue(Job(Name.ANSWER_TAP, customer.seller_id, trace, args, share=f"bot:{customer.bot_id}"))
@@ -190,10 +188,18 @@ def _carry_out(effect: engine.Effect, bot: Bot, customer: Customer, entry: Entry
             return _buy(bot, customer, offer_key, entry)
         case engine.Check(payment_id):
             return _check(bot, customer, payment_id, entry)
+        case engine.Learn(field, value):
+            payers.learn(customer, field, value)
+            return False
 
 
 def _buy(bot: Bot, customer: Customer, offer_key: str, entry: Entry) -> bool:
     offer = next(o for o in bot.offers if o.key == offer_key)
+    test = bot.test or customer.channel == panel.CHANNEL
+    missing = [] if sales.live_sale(customer, offer) else payers.to_be_asked(customer, offer.price_cents, test=test)
+    if missing:
+        _take_step(bot, customer, engine.Lacks(offer_key, missing), entry)
+        return False
     payment = sales.open_sale(bot, customer, offer, entry.trace_id)
     if payment.status != PaymentStatus.PENDING:
         return False  # its code comes as an event of its own

@@ -164,7 +164,7 @@ def open_sale(bot: Bot, customer: Customer, offer: Offer, trace: str) -> Payment
 
     The caller holds the customer's row, so that two taps at once make one payment.
     """
-    if live := _live(customer, offer):
+    if live := live_sale(customer, offer):
         if live.status == PaymentStatus.NEW or live.expires_at > datetime.now(UTC):
             return live
         expire(live)
@@ -191,7 +191,8 @@ def open_sale(bot: Bot, customer: Customer, offer: Offer, trace: str) -> Payment
     return payment
 
 
-def _live(customer: Customer, offer: Offer) -> Payment | None:
+def live_sale(customer: Customer, offer: Offer) -> Payment | None:
+    """The customer's open payment for this offer, whose time may be over."""
     mine = Payment.customer_id == customer.id, Payment.offer_id == offer.id
     return db.session.scalar(select(Payment).where(*mine, Payment.status.in_(LIVE)).with_for_update())
 

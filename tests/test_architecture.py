@@ -37,6 +37,7 @@ FLOORS = (
         "tracking.clicks",
     ),
     ("bot_manager.payments.decisions",),
+    ("bot_manager.payments.payers",),
     (
         "bot_manager.sales",
         "bot_manager.messages",

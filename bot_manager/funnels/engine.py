@@ -12,7 +12,8 @@ from html import escape
 from typing import Any
 
 from bot_manager.channels.base import Button, Content
-from bot_manager.funnels import texts
+from bot_manager.funnels import payer, texts
+from gateways.base import PayerField
 
 State = Mapping[str, Any]
 Funnel = Mapping[str, Any]
@@ -20,6 +21,7 @@ Funnel = Mapping[str, Any]
 LONGEST_COPY = 256  # characters that a copy button may carry on Telegram
 BUY = "buy:"
 CHECK = "paid:"
+MENU = "menu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,16 @@ class Checked:
     status: str
 
 
-Event = Started | Said | Tapped | PixReady | PixFailed | Checked
+@dataclass(frozen=True, slots=True)
+class Lacks:
+    """The offer can't be charged before the buyer tells these of themselves, in this order."""
+
+    offer_key: str
+    fields: Sequence[PayerField]
+
+
+Heard = Started | Said | Tapped
+Event = Heard | PixReady | PixFailed | Checked | Lacks
 
 
 # What is to be done -----------------------------------------------------------------------------------------------
@@ -105,24 +116,42 @@ class Check:
     payment_id: str
 
 
-Effect = Say | Buy | Check
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """What the buyer told of themselves: to be kept sealed, since the state of a chat is not."""
+
+    field: PayerField
+    value: str
+
+
+Effect = Say | Buy | Check | Learn
 
 
 def step(funnel: Funnel, state: State, event: Event, shop: Shop) -> tuple[State, list[Effect]]:
     """One move: the new state and the effects, in order."""
     match event:
-        case Started(first_name):
-            return {**state, "at": funnel["start"]}, [_menu(funnel, shop, first_name)]
-        case Said(words):
-            return state, [_answer(funnel, words, shop)]
-        case Tapped(data):
-            return state, _tapped(funnel, data, shop)
+        case Started() | Said() | Tapped():
+            return _hear(funnel, state, event, shop)
         case PixReady():
             return {**state, "at": "pix"}, [Say(_pix(event), event.payment_id)]
         case PixFailed(offer_name):
-            return state, [Say(Content(texts.pix_failed(offer_name), (Button(texts.TRY_AGAIN, data="menu"),)))]
+            return state, [Say(Content(texts.pix_failed(offer_name), (Button(texts.TRY_AGAIN, data=MENU),)))]
         case Checked(_, status):
             return state, [Say(Content(texts.checked(status)))]
+        case Lacks(offer_key, fields):
+            return _ask(state, offer_key, [str(field) for field in fields])
+
+
+def _hear(funnel: Funnel, state: State, event: Heard, shop: Shop) -> tuple[State, list[Effect]]:
+    match event:
+        case Started(first_name):
+            return {**_unasked(state), "at": funnel["start"]}, [_menu(funnel, shop, first_name)]
+        case Said(words) if "asking" in state and not words.startswith("/"):
+            return _told(funnel, state, words, shop)
+        case Said(words):
+            return state, [_answer(funnel, words, shop)]
+        case Tapped(data):
+            return _unasked(state), _tapped(funnel, data, shop)
 
 
 def _menu(funnel: Funnel, shop: Shop, first_name: str = "") -> Say:
@@ -155,6 +184,31 @@ def _tapped(funnel: Funnel, data: str, shop: Shop) -> list[Effect]:
     if data.startswith(CHECK):
         return [Check(data.removeprefix(CHECK))]
     return [_menu(funnel, shop)]
+
+
+def _unasked(state: State) -> State:
+    return {name: value for name, value in state.items() if name != "asking"}
+
+
+def _ask(state: State, offer_key: str, fields: list[str]) -> tuple[State, list[Effect]]:
+    """asking: {offer, fields}; the first of the fields is the one that was asked for."""
+    return {**state, "asking": {"offer": offer_key, "fields": fields}}, [_question(texts.asked(fields[0]))]
+
+
+def _told(funnel: Funnel, state: State, words: str, shop: Shop) -> tuple[State, list[Effect]]:
+    offer_key, (field, *others) = state["asking"]["offer"], state["asking"]["fields"]
+    value = payer.read(PayerField(field), words)
+    if value is None:
+        return state, [_question(texts.misunderstood(field))]
+    learned = Learn(PayerField(field), value)
+    if not others:
+        return _unasked(state), [learned, *_tapped(funnel, BUY + offer_key, shop)]
+    state, effects = _ask(state, offer_key, others)
+    return state, [learned, *effects]
+
+
+def _question(text: str) -> Say:
+    return Say(Content(text, (Button(texts.NEVER_MIND, data=MENU),)))
 
 
 def _pix(pix: PixReady) -> Content:

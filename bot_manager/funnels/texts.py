@@ -7,6 +7,7 @@ from html import escape
 COPY = "Copiar código PIX"
 I_PAID = "Já paguei"
 TRY_AGAIN = "Tentar de novo"
+NEVER_MIND = "Voltar às ofertas"
 TERMS = "Termos"
 PRIVACY = "Privacidade"
 NOTHING_TO_SELL = "Este bot ainda não tem nada à venda. Volte mais tarde."
@@ -49,6 +50,31 @@ def pix_failed(offer_name: str) -> str:
     )
 
 
+_ASKED = {
+    "name": "Qual é o seu <b>nome completo</b>? O banco pede para gerar o PIX.",
+    "email": "Qual é o seu <b>e-mail</b>? O banco pede para gerar o PIX.",
+    "phone": "Qual é o seu <b>telefone com DDD</b>? O banco pede para gerar o PIX.",
+    "document": "Qual é o seu <b>CPF ou CNPJ</b>? O banco pede para gerar o PIX. Ele fica guardado de forma cifrada "
+    "e não vai para anúncios.",
+}
+_MISUNDERSTOOD = {
+    "name": "Preciso do nome e do sobrenome, como no documento. Exemplo: <i>Maria da Silva</i>",
+    "email": "Esse e-mail não parece certo. Exemplo: <i>maria@exemplo.com.br</i>",
+    "phone": "Esse telefone não parece certo. Mande com DDD, assim: <i>11 91234-5678</i>",
+    "document": "Esse número não confere. Mande o CPF (11 dígitos) ou o CNPJ (14), como está no documento.",
+}
+
+
+def asked(field: str) -> str:
+    """A question about who pays."""
+    return _ASKED[field]
+
+
+def misunderstood(field: str) -> str:
+    """The same question again, after an answer that is no such thing, with how it should look."""
+    return _MISUNDERSTOOD[field]
+
+
 def checked(status: str) -> str:
     return {
         "paid": "Pagamento confirmado! A entrega está nesta conversa.",
@@ -66,8 +92,9 @@ def privacy(shop: str, url: str | None) -> str:
     where = f'\n\nPolítica completa: <a href="{escape(url)}">{escape(url)}</a>' if url else ""
     return (
         f"<b>Privacidade</b>\n\n{escape(shop)} usa os dados desta conversa (seu nome e usuário, o que você compra e o "
-        "anúncio por onde chegou) para vender, entregar e medir anúncios. Às plataformas de anúncio, identificadores "
-        f"só vão embaralhados. Para ver ou apagar seus dados, escreva ao suporte: /paysupport{where}"
+        "anúncio por onde chegou) para vender, entregar e medir anúncios. Nome, e-mail, telefone e CPF ou CNPJ só "
+        "são pedidos quando o banco os exige para gerar o PIX, e servem só para isso. Às plataformas de anúncio, "
+        f"identificadores só vão embaralhados. Para ver ou apagar seus dados, escreva ao suporte: /paysupport{where}"
     )
 
 

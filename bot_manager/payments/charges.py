@@ -23,7 +23,7 @@ from bot_manager.app import settings
 from bot_manager.bots import inbox
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
-from bot_manager.payments import breakers, decisions
+from bot_manager.payments import breakers, decisions, payers
 from bot_manager.payments.accounts import account, note_error
 from bot_manager.payments.decisions import Choice, Verdict
 from bot_manager.security.vault import CannotOpen
@@ -37,9 +37,10 @@ from gateways.base import (
     GatewayMisconfigured,
     GatewayRefused,
     GatewayUnreachable,
+    Payer,
 )
 from gateways.selector import patience
-from models import AttemptState, Bot, ChargeAttempt, Gateway, Payment, PaymentStatus, db
+from models import AttemptState, Bot, ChargeAttempt, Customer, Gateway, Payment, PaymentStatus, db
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +118,13 @@ def _start(payment_id: int) -> list[Choice] | None:
     # without any risk of the customer paying both; a notice for it still settles.
     left = ChargeAttempt.payment_id == payment_id, ChargeAttempt.state == AttemptState.SENDING
     db.session.execute(update(ChargeAttempt).where(*left).values(state=AttemptState.UNKNOWN))
-    chosen = decisions.decide(payment)
+    chosen = decisions.decide(payment, _payer(payment))
     db.session.commit()
     return chosen
+
+
+def _payer(payment: Payment) -> Payer:
+    return payers.of(db.session.get_one(Customer, payment.customer_id))
 
 
 def _seconds(left: float, probe: bool, waiting: Collection[Choice]) -> float:
@@ -149,6 +154,7 @@ def _begin(payment_id: int, choice: Choice) -> Try | None:
         description=payment.offer_name,
         notice_url=f"{url}?t={payment.webhook_token}",
         expires_in=bot.pix_minutes * 60,
+        payer=_payer(payment),
     )
     ready = Try(attempt.id, gateway.id, gateway.kind, known, request, probe)
     db.session.commit()

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 import gateways
 from bot_manager.payments import breakers
 from gateways import breaker, selector
-from gateways.base import Gateway
+from gateways.base import Gateway, Payer, PayerField
 from gateways.breaker import Breaker, State
 from gateways.selector import Candidate
 from models import Base, Payment, db
@@ -33,6 +33,7 @@ class Verdict(StrEnum):
     PAUSED = "paused"  # left alone, asked only when nobody else will
     OFF = "off"  # by the seller
     BELOW_MINIMUM = "below_minimum"
+    LACKS_PAYER = "lacks_payer"  # wants to know more of the buyer than they told
     UNKNOWN = "unknown"  # this program does not know its kind
 
 
@@ -50,11 +51,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One account, as it was found."""
+    """One account, as it was found. needs: what it wants to know of the payer."""
 
     candidate: Candidate
     breaker: Breaker
     verdict: Verdict
+    needs: frozenset[PayerField] = frozenset()
 
     def row(self) -> dict[str, Any]:
         plain = {"gateway": self.candidate.id, "priority": self.candidate.priority, "weight": self.candidate.weight}
@@ -87,9 +89,9 @@ _LAST_TURN = (
 _WRITE = insert(_decision)
 
 
-def decide(payment: Payment) -> list[Choice]:
+def decide(payment: Payment, payer: Payer) -> list[Choice]:
     """Takes this sale's turn and writes the decision, in the caller's transaction."""
-    seen = look(payment.test, payment.amount_cents, datetime.now(UTC))
+    seen = look(payment.test, payment.amount_cents, payer, datetime.now(UTC))
     tier = selector.first_tier(_well(seen))
     turn = _turn_of(payment, tier)
     asked = order(seen, turn)
@@ -105,7 +107,17 @@ def decide(payment: Payment) -> list[Choice]:
     return asked
 
 
-def look(test: bool, amount_cents: int, now: datetime) -> list[Seen]:
+def needs(test: bool, amount_cents: int, payer: Payer, now: datetime) -> frozenset[PayerField]:
+    """What is wanted of the payer so that anybody charges at all; nothing where somebody would."""
+    seen = look(test, amount_cents, payer, now)
+    if order(seen, 0):
+        return frozenset()
+    wanting = [one for one in seen if one.verdict is Verdict.LACKS_PAYER]
+    first = min(wanting, key=lambda one: (one.candidate.priority, one.candidate.id), default=None)
+    return first.needs if first else frozenset()
+
+
+def look(test: bool, amount_cents: int, payer: Payer, now: datetime) -> list[Seen]:
     """Every account that could be meant: test sales are the sandbox's, real ones never are."""
     known = gateways.all_gateways()
     found = []
@@ -114,9 +126,9 @@ def look(test: bool, amount_cents: int, now: datetime) -> list[Seen]:
         if edge is not None and edge.test_only != test:
             continue
         held = breakers.read(row)
-        verdict = _verdict(row["active"], edge, amount_cents, breaker.state(held, now))
+        verdict = _verdict(row["active"], edge, amount_cents, payer, breaker.state(held, now))
         candidate = Candidate(row["id"], row["priority"], row["weight"], verdict in (Verdict.FIT, Verdict.DUE))
-        found.append(Seen(candidate, held, verdict))
+        found.append(Seen(candidate, held, verdict, edge.payer_needs if edge else frozenset()))
     return found
 
 
@@ -136,13 +148,15 @@ def _least_bad(one: Seen) -> tuple[Any, ...]:
     return one.breaker.open_until, one.candidate.priority, one.candidate.id
 
 
-def _verdict(active: bool, edge: Gateway | None, amount_cents: int, state: State) -> Verdict:
+def _verdict(active: bool, edge: Gateway | None, amount_cents: int, payer: Payer, state: State) -> Verdict:
     if edge is None:
         return Verdict.UNKNOWN
     if not active:
         return Verdict.OFF
     if amount_cents < edge.minimum_cents:
         return Verdict.BELOW_MINIMUM
+    if payer.lacks(edge.payer_needs):
+        return Verdict.LACKS_PAYER
     if state is State.DUE:
         return Verdict.DUE
     return Verdict.FIT if state is State.CLOSED else Verdict.PAUSED

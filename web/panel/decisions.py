@@ -82,6 +82,8 @@ def _left_out(verdict: str, account: Gateway) -> str:
     if verdict == Verdict.BELOW_MINIMUM:
         edge = gateways.all_gateways().get(account.kind)
         return f"De fora: o valor está abaixo do mínimo dele{f', {money(edge.minimum_cents)}' if edge else ''}."
+    if verdict == Verdict.LACKS_PAYER:
+        return "De fora: pede dados do pagador que o comprador não informou."
     if verdict == Verdict.OFF:
         return "De fora: desligado."
     return "De fora: o programa não conhece mais este provedor."
