@@ -699,7 +699,7 @@ class ReceiptState(StrEnum):
     SETTLED = "settled"  # it made the payment paid
     DUPLICATE = "duplicate"  # the payment was paid already
     IGNORED = "ignored"  # read, and nothing to do (created, test call, pending)
-    PARKED = "parked"  # matches no charge yet; tried again
+    PARKED = "parked"  # matches no charge yet, or its gateway does not answer; tried again
     UNREADABLE = "unreadable"
     MISMATCH = "mismatch"  # authentic, but another amount or currency: never paid
     FORGED = "forged"

@@ -53,7 +53,7 @@ RECEIPT: Mapping[str, Word] = {
     ReceiptState.SETTLED: Word("Aviso do banco aceito", "ok"),
     ReceiptState.DUPLICATE: Word("Aviso do banco repetido, sem efeito", "quiet"),
     ReceiptState.IGNORED: Word("Aviso do banco sem efeito", "quiet"),
-    ReceiptState.PARKED: Word("Aviso do banco sem venda conhecida, em espera", "warn"),
+    ReceiptState.PARKED: Word("Aviso do banco sem venda conhecida ou sem confirmação, em espera", "warn"),
     ReceiptState.UNREADABLE: Word("Aviso do banco ilegível", "warn"),
     ReceiptState.MISMATCH: Word("Aviso do banco com valor diferente, não aceito", "bad"),
     ReceiptState.FORGED: Word("Aviso falso recusado", "bad"),
@@ -110,7 +110,7 @@ LETTER: Mapping[str, Word] = {
     "update_unreadable": Word("Mensagem ilegível", "warn"),
     ReceiptState.UNREADABLE: Word("Aviso ilegível", "warn"),
     ReceiptState.MISMATCH: Word("Aviso não confere com a venda", "bad"),
-    ReceiptState.PARKED: Word("Aviso sem venda conhecida", "warn"),
+    ReceiptState.PARKED: Word("Aviso sem venda conhecida ou sem confirmação", "warn"),
     ReceiptState.FORGED: Word("Aviso sem prova", "bad"),
 }
 
