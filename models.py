@@ -72,6 +72,11 @@ def _seller() -> Mapped[int]:
     return mapped_column(ForeignKey("seller.id"), index=True)
 
 
+def _late_index(name: str, *columns: str, where: str) -> Index:
+    """One that came when its table may have grown large: built while all goes on, which no migration can."""
+    return Index(name, *columns, postgresql_where=text(where), postgresql_concurrently=True)
+
+
 # People ---------------------------------------------------------------------------------------------------------
 
 
@@ -495,7 +500,10 @@ class ChargeAttempt(Base):
     """One try to charge one payment at one gateway account. provider_id is unique within the account."""
 
     __tablename__ = "charge_attempt"
-    __table_args__ = (UniqueConstraint("gateway_id", "provider_id"),)
+    __table_args__ = (
+        UniqueConstraint("gateway_id", "provider_id"),
+        _late_index("ix_charge_attempt_transfer", "gateway_id", "end_to_end_id", where="end_to_end_id is not null"),
+    )
 
     id: Mapped[int] = _key()
     seller_id: Mapped[int] = _seller()
