@@ -409,7 +409,10 @@ class Conversion(Base):
     """One purchase told to one destination, under one event_id for ever."""
 
     __tablename__ = "conversion"
-    __table_args__ = (UniqueConstraint("destination_id", "event_name", "payment_id"),)
+    __table_args__ = (
+        UniqueConstraint("destination_id", "event_name", "payment_id"),
+        _late_index("ix_conversion_dead", "id", where="state = 'dead'"),
+    )
 
     id: Mapped[int] = _key()
     seller_id: Mapped[int] = _seller()
@@ -582,7 +585,10 @@ class Delivery(Base):
     """One thing that a paid offer delivers. item: its place in `Payment.items`."""
 
     __tablename__ = "delivery"
-    __table_args__ = (UniqueConstraint("payment_id", "item"),)
+    __table_args__ = (
+        UniqueConstraint("payment_id", "item"),
+        _late_index("ix_delivery_failed", "id", where="state = 'failed'"),
+    )
 
     id: Mapped[int] = _key()
     seller_id: Mapped[int] = _seller()
@@ -755,7 +761,7 @@ class RetryState(StrEnum):
 
 
 class Retry(Base):
-    """Who had a dead letter tried again, and when. what: job, update or receipt; row_id: its id there."""
+    """Who had a dead letter tried again, and when. what: as in `dead_letters.Wanted`; row_id: its id there."""
 
     __tablename__ = "retry"
     __table_args__ = (
