@@ -275,7 +275,7 @@ class Gateway(Base):
 
     webhook_secret_sealed: the secret in its notices' address, which `get_webhook_url` shows again.
     own: made by us for test sales; the shop file neither lists nor archives it.
-    failures to probe_until: its circuit breaker, as `gateways.breaker.Breaker` tells it.
+    failures to outcomes: its circuit breaker, as `gateways.breaker.Breaker` tells it.
     """
 
     __tablename__ = "gateway"
@@ -304,6 +304,7 @@ class Gateway(Base):
     openings: Mapped[int] = mapped_column(server_default="0")
     open_until: Mapped[datetime | None]
     probe_until: Mapped[datetime | None]
+    outcomes: Mapped[str] = mapped_column(server_default="")
     archived_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
 
