@@ -72,6 +72,11 @@ def _seller() -> Mapped[int]:
     return mapped_column(ForeignKey("seller.id"), index=True)
 
 
+def _late_index(name: str, *columns: str, where: str) -> Index:
+    """One that came when its table may have grown large: built while all goes on, which no migration can."""
+    return Index(name, *columns, postgresql_where=text(where), postgresql_concurrently=True)
+
+
 # People ---------------------------------------------------------------------------------------------------------
 
 
@@ -270,7 +275,7 @@ class Gateway(Base):
 
     webhook_secret_sealed: the secret in its notices' address, which `get_webhook_url` shows again.
     own: made by us for test sales; the shop file neither lists nor archives it.
-    failures to probe_until: its circuit breaker, as `gateways.breaker.Breaker` tells it.
+    failures to outcomes: its circuit breaker, as `gateways.breaker.Breaker` tells it.
     """
 
     __tablename__ = "gateway"
@@ -299,6 +304,7 @@ class Gateway(Base):
     openings: Mapped[int] = mapped_column(server_default="0")
     open_until: Mapped[datetime | None]
     probe_until: Mapped[datetime | None]
+    outcomes: Mapped[str] = mapped_column(server_default="")
     archived_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
 
@@ -404,7 +410,10 @@ class Conversion(Base):
     """One purchase told to one destination, under one event_id for ever."""
 
     __tablename__ = "conversion"
-    __table_args__ = (UniqueConstraint("destination_id", "event_name", "payment_id"),)
+    __table_args__ = (
+        UniqueConstraint("destination_id", "event_name", "payment_id"),
+        _late_index("ix_conversion_dead", "id", where="state = 'dead'"),
+    )
 
     id: Mapped[int] = _key()
     seller_id: Mapped[int] = _seller()
@@ -495,7 +504,10 @@ class ChargeAttempt(Base):
     """One try to charge one payment at one gateway account. provider_id is unique within the account."""
 
     __tablename__ = "charge_attempt"
-    __table_args__ = (UniqueConstraint("gateway_id", "provider_id"),)
+    __table_args__ = (
+        UniqueConstraint("gateway_id", "provider_id"),
+        _late_index("ix_charge_attempt_transfer", "gateway_id", "end_to_end_id", where="end_to_end_id is not null"),
+    )
 
     id: Mapped[int] = _key()
     seller_id: Mapped[int] = _seller()
@@ -574,7 +586,10 @@ class Delivery(Base):
     """One thing that a paid offer delivers. item: its place in `Payment.items`."""
 
     __tablename__ = "delivery"
-    __table_args__ = (UniqueConstraint("payment_id", "item"),)
+    __table_args__ = (
+        UniqueConstraint("payment_id", "item"),
+        _late_index("ix_delivery_failed", "id", where="state = 'failed'"),
+    )
 
     id: Mapped[int] = _key()
     seller_id: Mapped[int] = _seller()
@@ -699,7 +714,7 @@ class ReceiptState(StrEnum):
     SETTLED = "settled"  # it made the payment paid
     DUPLICATE = "duplicate"  # the payment was paid already
     IGNORED = "ignored"  # read, and nothing to do (created, test call, pending)
-    PARKED = "parked"  # matches no charge yet; tried again
+    PARKED = "parked"  # matches no charge yet, or its gateway does not answer; tried again
     UNREADABLE = "unreadable"
     MISMATCH = "mismatch"  # authentic, but another amount or currency: never paid
     FORGED = "forged"
@@ -747,7 +762,7 @@ class RetryState(StrEnum):
 
 
 class Retry(Base):
-    """Who had a dead letter tried again, and when. what: job, update or receipt; row_id: its id there."""
+    """Who had a dead letter tried again, and when. what: as in `dead_letters.Wanted`; row_id: its id there."""
 
     __tablename__ = "retry"
     __table_args__ = (

@@ -27,7 +27,7 @@ COMMANDS = {
     "drill": "back up, restore beside the real database, compare, and time it all",
     "rotate-keys": "a new key for all that is sealed, while everything runs: rotate-keys [--check | --remove-old]",
     "rotate-webhook": "another secret in the address of a gateway's notices: rotate-webhook EMAIL GATEWAY [--days 7]",
-    "first_login": "make the operator of a new installation, once",
+    "first_login": "make the operator of a new installation, once; lost before anybody used it: first_login --again",
 }
 
 

@@ -50,24 +50,31 @@ class Visitor:
 
 
 def grant(payment: Payment, delivery: Delivery, group_id: int, days: int | None) -> None:
-    """The right that a delivery gives; bought again before its end, the days are added. The caller commits."""
-    ends_at = _last_end(payment.customer_id, group_id) + timedelta(days=days) if days else None
-    access = Access(
+    """The right that a delivery gives; bought again before its end, the days are added. The caller commits.
+
+    Delivered again, since the first message failed, it begins anew, unless they are inside already.
+    """
+    access = db.session.scalar(select(Access).where(Access.delivery_id == delivery.id).with_for_update())
+    if access and access.entered_at:
+        return
+    access = access or Access(
         seller_id=payment.seller_id,
         delivery_id=delivery.id,
         payment_id=payment.id,
         customer_id=payment.customer_id,
         group_id=group_id,
-        ends_at=ends_at,
     )
+    access.state, access.ended_at, access.why = AccessState.OPEN, None, None
+    access.ends_at = _last_end(access) + timedelta(days=days) if days else None
     db.session.add(access)
     db.session.flush()
-    if ends_at:
-        _end_in(access, payment.trace_id, (ends_at - datetime.now(UTC)).total_seconds())
+    if access.ends_at:
+        _end_in(access, payment.trace_id, (access.ends_at - datetime.now(UTC)).total_seconds())
 
 
-def _last_end(customer_id: int, group_id: int) -> datetime:
-    ends = db.session.scalars(select(Access.ends_at).where(*_open(customer_id, group_id)))
+def _last_end(access: Access) -> datetime:
+    others = *_open(access.customer_id, access.group_id), Access.delivery_id != access.delivery_id
+    ends = db.session.scalars(select(Access.ends_at).where(*others))
     return max([datetime.now(UTC), *(end for end in ends if end)])
 
 

@@ -15,7 +15,7 @@ from bot_manager.app import Threads, vault
 from bot_manager.channels.base import Button, ChannelError, Content
 from bot_manager.funnels import texts
 from bot_manager.jobs.names import Name
-from bot_manager.jobs.queue import Job, set_timer
+from bot_manager.jobs.queue import Job, enqueue, set_timer
 from models import Base, Bot, Delivery, DeliveryState, Payment, PaymentStatus, db
 
 logger = logging.getLogger(__name__)
@@ -149,6 +149,17 @@ def _come_back(payment_id: int) -> None:
     payment = db.session.get_one(Payment, payment_id)
     job = Job(Name.DELIVER, payment.seller_id, payment.trace_id, {"payment": payment.id})
     set_timer(f"deliver:{payment.id}", job, AGAIN_S)
+
+
+def try_again(delivery_id: int) -> bool:
+    """Has one that failed put into the chat again, by a job; False when there is none such. The caller commits."""
+    failed = Delivery.id == delivery_id, Delivery.state == DeliveryState.FAILED
+    paid = Payment.id == Delivery.payment_id, Payment.status == PaymentStatus.PAID
+    waits = update(Delivery).where(*failed, *paid).values(state=DeliveryState.WAITING, note=None)
+    row = db.session.execute(waits.returning(Payment.id, Payment.seller_id, Payment.trace_id)).one_or_none()
+    if row:
+        enqueue(Job(Name.DELIVER, row.seller_id, row.trace_id, {"payment": row.id}))
+    return row is not None
 
 
 def _note(delivery_id: int, why: str) -> None:

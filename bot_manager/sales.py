@@ -142,7 +142,7 @@ def match(gateway_id: int, reference: str | None, provider_id: str | None, payme
 
 
 def match_transfer(gateway_id: int, end_to_end_id: str) -> Match | None:
-    """The attempt that this transfer paid: all that some providers name a refund by. Rare, so it has no index."""
+    """The attempt that this transfer paid: all that some providers name a refund by."""
     paid_by = ChargeAttempt.gateway_id == gateway_id, ChargeAttempt.end_to_end_id == end_to_end_id
     payment_id = db.session.scalar(select(Payment.payment_id).join(ChargeAttempt).where(*paid_by))
     attempt = db.session.scalar(select(ChargeAttempt.provider_id).where(*paid_by))

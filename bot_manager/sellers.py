@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from flask_security.utils import hash_password
-from sqlalchemy import select, text
+from sqlalchemy import exists, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 import gateways
@@ -17,7 +17,7 @@ from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue
 from bot_manager.security import doors
 from bot_manager.security.vault import fingerprint, new_secret
-from models import Door, DoorKind, Gateway, Membership, Role, Seller, User, db
+from models import Door, DoorKind, Gateway, Login, Membership, Role, Seller, User, db
 
 OPERATOR = "operator"
 INVITE_LIFE = timedelta(days=7)
@@ -109,4 +109,17 @@ def first_operator(email: str) -> str | None:
         return None
     password = secrets.token_urlsafe(12)
     add_user(email, password, db.session.scalars(select(Role).where(Role.name == OPERATOR)).one())
+    return password
+
+
+def nobody_came(email: str) -> bool:
+    """Whether there is such a user, who has never logged in."""
+    waiting = User.email == email, ~exists().where(Login.user_id == User.id)
+    return bool(db.session.scalar(select(exists().where(*waiting))))
+
+
+def another_password(email: str) -> str:
+    """Instead of one that was lost before anybody used it."""
+    password = secrets.token_urlsafe(12)
+    db.session.execute(update(User).where(User.email == email).values(password=hash_password(password)))
     return password

@@ -10,7 +10,7 @@ import pytest
 
 import gateways
 from bot_manager.payments import charges
-from gateways.breaker import OPENS_AFTER
+from gateways.breaker import MOST_OF_WINDOW, OPENS_AFTER
 from tests.line import Line
 from tests.shops import Shop, open_shop
 from tests.until import until
@@ -87,6 +87,15 @@ def test_five_failures_in_a_row_and_sales_go_past_it(line: Line, shop: Shop, fau
     assert held(line, shop)["failures"] == OPENS_AFTER
 
 
+def test_one_that_fails_every_other_time_is_left_alone_too(line: Line, shop: Shop) -> None:
+    for _ in range(MOST_OF_WINDOW):
+        assert not is_open(line, shop)
+        line.world.pushinpay.fail(CREATE, how=Status(503, {}))
+        sell(shop, 2)
+
+    assert is_open(line, shop)
+
+
 def test_a_gateway_that_is_not_there_is_left_alone_too(line: Line, shop: Shop) -> None:
     line.world.pushinpay.stop()
     try:
@@ -102,7 +111,8 @@ def test_what_a_buyer_or_a_request_did_wrong_never_pauses_a_gateway(line: Line, 
 
     sell(shop, OPENS_AFTER * 2)
 
-    assert (calls(line), held(line, shop)["failures"], is_open(line, shop)) == (OPENS_AFTER * 2, 0, False)
+    now = held(line, shop)
+    assert (calls(line), now["failures"], now["outcomes"], is_open(line, shop)) == (OPENS_AFTER * 2, 0, "", False)
 
 
 def test_a_refusal_between_failures_is_no_success(line: Line, shop: Shop) -> None:

@@ -65,6 +65,10 @@ WAITED_FOR = {
         "update conversion set state = 'waiting'; insert into timer (key, kind, seller_id, args, trace_id, due_at)"
         " select 'conversion:' || id, 'send_conversion', seller_id, '{}', '', now() + interval '1 h' from conversion"
     ),
+    "a notice whose gateway does not answer": (
+        "update webhook_receipt set state = 'confirming'; insert into timer (key, kind, seller_id, args, trace_id,"
+        " due_at) select 'confirm:' || id, 'confirm', seller_id, '{}', '', now() + interval '1 h' from webhook_receipt"
+    ),
     "a parked notice after its last try": "update webhook_receipt set state = 'parked', tries = 8",
     "a destination that came after the sale": (
         "delete from conversion; update destination set since = now() + interval '1 s'"

@@ -149,5 +149,6 @@ def test_a_first_start_that_is_killed_at_every_step_is_made_good_by_the_next(tmp
                 product.begin()
                 until(lambda: "run" not in product.pids(), 60)
         product.start()
+        until(lambda: "first_login --again" in product.log.read_text(), 20)
         visit_and_buy(open_shop(product))
         assert_it_all_came_out(product, 1)

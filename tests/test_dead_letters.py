@@ -21,6 +21,7 @@ from models import RetryState, db
 from tests.line import Line
 from tests.shops import Shop, open_shop
 from tests.test_doors import notice_url, push
+from tests.world import ResetAfter, Status
 from web.panel.states import LETTER
 
 OPERATOR = "olga@example.com"
@@ -196,6 +197,16 @@ def test_a_job_of_one_seller_never_reaches_anothers_rows(line: Line) -> None:
     assert waiting_jobs(line) == []
 
 
+def test_a_job_that_only_a_newer_version_knows_stays_where_it_is(line: Line) -> None:
+    shop = open_shop(line)
+    failed_job(line, shop, Name.CONNECT_BOT, bot=shop.bot_id)
+    line.change("update procrastinate_jobs set task_name = 'of_tomorrow' where status = 'failed'")
+
+    assert try_again(line, letters(line)[0]) is RetryState.STOPPED
+
+    assert [letter.kind for letter in letters(line)] == ["of_tomorrow"]
+
+
 def test_of_two_operators_at_once_one_tries_again(line: Line) -> None:
     shop = open_shop(line)
     failed_job(line, shop, Name.CONNECT_BOT, bot=shop.bot_id)
@@ -297,6 +308,109 @@ def test_a_forged_notice_is_never_believed_and_its_gateway_decides(line: Line) -
     assert asked["state"] != "forged"  # the gateway was asked, and said no
 
 
+def refused_delivery(line: Line, **offer: Any) -> tuple[Shop, Any]:
+    """A sale that is paid, and whose delivery the channel refuses."""
+    shop, person = open_shop(line, **offer), line.world.telegram.person()
+    shop.buy(person)
+    refusal = {"ok": False, "error_code": 400, "description": "Bad Request: nope"}
+    line.world.telegram.fail("/sendMessage", how=Status(400, refusal))
+    line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+    line.world.pushinpay.wait_delivered()
+    line.work()
+    return shop, person
+
+
+def test_a_delivery_that_failed_is_found_and_delivered_after_all(line: Line) -> None:
+    shop, person = refused_delivery(line)
+    [letter] = letters(line)
+    assert (letter.what, letter.kind, letter.seller_id) == ("delivery", "delivery_failed", shop.seller_id)
+    assert letter.error == "Refused: Nope"
+
+    assert try_again(line, letter) is RetryState.DONE
+    line.pass_time(3)
+
+    assert line.rows("select state, note from delivery") == [{"state": "delivered", "note": None}]
+    assert "Pagamento confirmado" in person.last(shop.token).text
+    assert letters(line) == []
+    assert try_again(line, letter) is RetryState.MOOT
+    line.work()
+    assert len([m for m in person.received(shop.token) if "Pagamento confirmado" in m.text]) == 1
+
+
+def test_what_was_paid_back_is_not_delivered_after_all(line: Line) -> None:
+    refused_delivery(line)
+    [letter] = letters(line)
+    line.change("update payment set status = 'refunded'")
+
+    assert letters(line) == []
+    assert try_again(line, letter) is RetryState.MOOT
+
+
+def test_access_whose_invitation_failed_begins_when_it_is_delivered_after_all(line: Line) -> None:
+    vip = line.world.telegram.group("VIP")
+    delivers = [{"kind": "group", "chat_id": vip.id, "days": 30}]
+    shop, person = open_shop(line, delivers=delivers), line.world.telegram.person()
+    line.world.telegram.promote(vip, line.world.telegram.bot(shop.token))
+    shop.buy(person)
+    refusal = {"ok": False, "error_code": 400, "description": "Bad Request: nope"}
+    line.world.telegram.fail("/sendMessage", how=Status(400, refusal))
+    line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+    line.world.pushinpay.wait_delivered()
+    line.work()
+    line.change("update access set state = 'ended', why = 'expired', ends_at = now() - interval '1 day'")
+
+    assert try_again(line, letters(line)[0]) is RetryState.DONE
+    line.pass_time(3)
+
+    [right] = line.rows("select state, why, round(extract(day from ends_at - now())) as days from access")
+    assert right == {"state": "open", "why": None, "days": 29}
+    person.join(str(person.last(shop.token).buttons[0].url))
+    line.work()
+    assert vip.has_in(person.id)
+
+
+def refused_purchase(line: Line, how: Any) -> Letter:
+    line.world.meta.fail("/events", how=how)
+    shop = open_shop(line)
+    shop.buy(line.world.telegram.person())
+    line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+    line.world.pushinpay.wait_delivered()
+    line.work()
+    line.change("update conversion set state = 'dead'")
+    [letter] = letters(line)
+    return letter
+
+
+REFUSAL = Status(400, {"error": {"code": 100, "error_subcode": 2804016, "message": "no"}})
+
+
+@pytest.mark.parametrize("days", [0, 3])
+def test_a_purchase_that_was_refused_is_told_after_all_under_the_same_id(line: Line, days: int) -> None:
+    letter = refused_purchase(line, REFUSAL)
+    assert (letter.what, letter.kind) == ("purchase", "purchase_refused")
+    line.change("update conversion set created_at = created_at - make_interval(days => :days)", days=days)
+
+    assert try_again(line, letter) is RetryState.DONE
+    line.work()
+
+    assert line.rows("select state, attempts from conversion") == [{"state": "delivered", "attempts": 2}]
+    assert list(line.world.meta.ledger().values()) == [1]
+    assert letters(line) == []
+
+
+def test_a_purchase_that_may_have_arrived_is_told_again_only_while_it_would_count_once(line: Line) -> None:
+    letter = refused_purchase(line, ResetAfter())
+    line.change("delete from timer where key like 'conversion:%'")
+    line.change("update conversion set created_at = created_at - interval '3 days'")
+
+    assert try_again(line, letter) is RetryState.MOOT
+    line.work()
+
+    assert line.rows("select state from conversion") == [{"state": "expired"}]
+    assert list(line.world.meta.ledger().values()) == [1]
+    assert letters(line) == []
+
+
 # Sets -------------------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +451,20 @@ def test_a_set_waits_for_its_hold_and_is_then_tried_slice_by_slice(line: Line, m
     assert by_state(line) == {"done": 24}
     assert {row["asked_by"] for row in retries(line)} == {OPERATOR}
     assert not line.rows("select 1 from timer where key like 'retry:%'")
+
+
+def test_a_set_of_what_others_refused_is_tried_too(line: Line) -> None:
+    line.world.meta.fail("/events", how=REFUSAL)
+    refused_delivery(line)
+    assert {letter.kind for letter in letters(line)} == {"delivery_failed", "purchase_refused"}
+
+    begin(line)
+    line.pass_time(dead_letters.HOLD_S)
+
+    assert by_state(line) == {"done": 2}
+    assert line.rows("select d.state, c.state as told from delivery d join conversion c using (payment_id)") == [
+        {"state": "delivered", "told": "delivered"}
+    ]
 
 
 def test_a_set_that_is_stopped_leaves_the_rest_where_it_was(line: Line, many: Any) -> None:

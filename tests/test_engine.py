@@ -115,6 +115,33 @@ def test_a_job_carries_its_seller_its_trace_and_its_arguments(
     assert seen == [{"seller": seller, "payment": 7}]
 
 
+def test_jobs_that_only_a_newer_worker_knows_wait_for_it_and_keep_no_others_waiting(
+    settings: Settings, put: Callable[..., None], owner: Engine
+) -> None:
+    ran: list[int] = []
+
+    async def run(number: int, **_: Any) -> None:
+        ran.append(number)
+
+    for number in range(3):
+        put(f"lock {number}", name=Name.CONFIRM, number=number)  # as it were, a name that came with a release
+    put("lock 0", number=3)  # has to come after another
+    put(number=4)
+    old = Worker(settings.database_url or "", {Name.CHARGE: run})
+    asyncio.run(old.drain())
+
+    assert ran == [4]
+    [strange] = rows(owner, "select status::text, attempts, worker_id from procrastinate_jobs where lock = 'lock 1'")
+    assert strange == ("todo", 0, None)
+    assert {status for (status,) in jobs(owner, "status")} == {"todo", "succeeded"}
+
+    change(owner, "update procrastinate_jobs set scheduled_at = now() where status = 'todo'")
+    drain(settings, run)
+    drain(settings, run)
+
+    assert (ran[0], sorted(ran), ran.index(0) < ran.index(3)) == (4, [0, 1, 2, 3, 4], True)
+
+
 def test_jobs_of_one_lock_follow_each_other_at_once_and_in_order(settings: Settings, put: Callable[..., None]) -> None:
     began: list[tuple[int, float]] = []
 
@@ -448,6 +475,23 @@ def test_a_due_timer_becomes_a_job_once_by_two_sweepers_at_once(app: Flask, sell
     args = {"payment": 1, "seller": seller, "trace": TRACE}
     assert jobs(owner, "queue_name, task_name, lock, args") == [("money", "look", "look", args)]
     assert _timers(owner) == 0
+
+
+def test_a_timer_that_only_a_newer_clock_knows_waits_for_it_and_stops_no_other(
+    app: Flask, seller: int, owner: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.set_timer("old", Job(Name.CHARGE, seller, TRACE), -1)
+    queue.set_timer("new", Job(Name.CONFIRM, seller, TRACE), -2)
+    db.session.commit()
+    with monkeypatch.context() as earlier, owner.begin() as connection:
+        earlier.delitem(queue.LANES, Name.CONFIRM)
+        queue.sweep_timers(connection)
+
+    assert rows(owner, "select key from timer") == [("new",)]
+    assert jobs(owner, "task_name") == [("charge",)]
+    with owner.begin() as connection:
+        queue.sweep_timers(connection)
+    assert rows(owner, "select key from timer") == []
 
 
 def test_a_timer_set_again_is_moved(app: Flask, seller: int, owner: Engine) -> None:

@@ -10,6 +10,7 @@ from flask import Flask
 from flask_login import encode_cookie
 from sqlalchemy import event, select, update
 
+from bot_manager import sellers
 from bot_manager.security import logins
 from bot_manager.settings import Settings
 from models import Login, User, db
@@ -326,11 +327,11 @@ def test_a_cookie_is_sent_when_it_changes_and_not_with_each_answer(panel: World,
     assert ["Set-Cookie" in answer.headers for answer in answers] == [True, False]
 
 
-def test_old_logins_are_dropped(app: Flask, settings: Settings) -> None:
+def test_old_logins_are_dropped_but_for_a_users_last(app: Flask, settings: Settings) -> None:
     user = User(email="ana@example.com", fs_uniquifier="u")
     db.session.add(user)
     db.session.flush()
-    for days in (0, 181):
+    for days in (181, 182):
         logins.begin(user.id, "Chrome", "127.0.0.1")
         db.session.flush()
         age = update(Login).where(Login.id == select(db.func.max(Login.id)).scalar_subquery())
@@ -338,3 +339,4 @@ def test_old_logins_are_dropped(app: Flask, settings: Settings) -> None:
     logins.drop_old_logins(db.session.connection())
 
     assert len(db.session.scalars(select(Login.id)).all()) == 1
+    assert not sellers.nobody_came("ana@example.com")

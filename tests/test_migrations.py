@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 
 import procrastinate
 import pytest
@@ -17,6 +18,7 @@ from bot_manager.ops.postgres import Urls
 from bot_manager.ops.schema import configuration, engine_url, migrate
 from models import Base
 from tests.conftest import named
+from tests.until import until
 
 OURS = Path(__file__).parents[1] / "migrations" / "procrastinate_3.10.0.sql"
 
@@ -101,6 +103,46 @@ def test_migrating_twice_changes_nothing(empty: Engine) -> None:
 
     migrate(url, "bot_manager")
     migrate(url, "bot_manager")
+
+
+def test_an_index_that_came_late_is_built_while_others_write(empty: Engine) -> None:
+    url = empty.url.render_as_string(hide_password=False)
+    migrate(url, "bot_manager")
+    with empty.begin() as connection:
+        connection.execute(text(SOLD))
+        connection.execute(text("drop index ix_charge_attempt_transfer"))
+    built = Thread(target=migrate, args=(url, "bot_manager"))
+
+    with empty.connect() as writer:  # a build inside a transaction would wait for it, and all others for that
+        writer.execute(text("lock table charge_attempt in row exclusive mode"))
+        built.start()
+        until(lambda: _there(empty) == [False])
+        with empty.begin() as other:
+            other.execute(text("set local lock_timeout = '5s'"))
+            other.execute(text("update charge_attempt set error = 'x'"))
+    built.join()
+
+    assert _there(empty) == [True]
+
+
+def test_an_index_whose_building_was_cut_off_is_built_anew(empty: Engine) -> None:
+    url = empty.url.render_as_string(hide_password=False)
+    migrate(url, "bot_manager")
+    with empty.begin() as connection:
+        connection.execute(
+            text("update pg_index set indisvalid = false where indexrelid = 'ix_charge_attempt_transfer'::regclass")
+        )
+
+    migrate(url, "bot_manager")
+
+    assert _there(empty) == [True]
+
+
+def _there(engine: Engine) -> list[bool]:
+    """Whether the index of transfers is valid; nothing when there is none."""
+    named = "select indisvalid from pg_index where indexrelid = to_regclass('ix_charge_attempt_transfer')"
+    with engine.connect() as connection:
+        return list(connection.execute(text(named)).scalars())
 
 
 def test_a_database_of_a_newer_version_is_left_as_it_is(empty: Engine) -> None:

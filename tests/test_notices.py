@@ -9,7 +9,9 @@ import pytest
 import requests
 
 from bot_manager.addresses import get_webhook_url
-from bot_manager.payments import notices
+from bot_manager.ops import dead_letters
+from bot_manager.ops.dead_letters import Wanted
+from bot_manager.payments import charges, notices
 from models import Gateway, db
 from tests.line import Line
 from tests.shops import Shop, open_shop
@@ -368,3 +370,75 @@ def test_a_notice_that_nobody_knows_how_to_handle_is_kept_tried_again_and_seen(
     line.pass_time(5)  # the bug is mended
     line.work()
     assert status(shop) == "paid"
+
+
+# A gateway that does not say ---------------------------------------------------------------------------------------
+
+
+def unanswered(line: Line) -> Shop:
+    """A notice of a paid charge whose gateway does not say so, and no look that would learn it otherwise."""
+    shop = open_shop(line)
+    shop.buy(line.world.telegram.person())
+    line.world.pushinpay.fail("GET", how=Status(503, {}), times=None)
+    line.world.pushinpay.pay(next(iter(line.world.pushinpay.charges)))
+    line.world.pushinpay.wait_delivered()
+    line.work()
+    line.change("delete from timer where key like 'look:%'")
+    return shop
+
+
+def waits(line: Line) -> list[int]:
+    """The seconds until the gateway is asked again what a notice says."""
+    rows = line.rows("select extract(epoch from due_at - now()) as s from timer where key like 'confirm:%'")
+    return [round(row["s"]) for row in rows]
+
+
+def test_a_gateway_that_does_not_answer_is_asked_ever_less_often_until_it_does(line: Line) -> None:
+    shop = unanswered(line)
+    pauses = [waits(line)]
+    for _ in range(14):
+        line.pass_time(notices.LONGEST_PAUSE_S)
+        pauses.append(waits(line))
+
+    assert [round(seconds) for [seconds] in pauses[:4]] == [2, 4, 8, 16]
+    assert pauses[-1] == [notices.LONGEST_PAUSE_S]
+    assert receipts(line) == ["confirming"]
+    assert not line.rows("select 1 from procrastinate_jobs where status = 'failed'")
+
+    line.world.pushinpay.heal()
+    line.pass_time(notices.LONGEST_PAUSE_S)
+
+    assert (receipts(line), status(shop), waits(line)) == (["settled"], "paid", [])
+
+
+def test_one_that_never_answers_leaves_a_dead_letter_that_can_be_tried_again(line: Line) -> None:
+    shop = unanswered(line)
+    line.change("update webhook_receipt set last_at = last_at - :past", past=charges.UNHEARD_FOR)
+    line.pass_time(notices.LONGEST_PAUSE_S)
+
+    with line.app.app_context():
+        [letter] = dead_letters.newest(Wanted("receipt"), 10)
+        assert (letter.kind, letter.error) == ("parked", "o provedor não respondeu sobre a cobrança")
+        dead_letters.try_again(letter, "olga@example.com")
+        db.session.commit()
+    line.work()
+    assert (receipts(line), waits(line)) == (["confirming"], [2])
+
+    line.world.pushinpay.heal()
+    line.pass_time(notices.LONGEST_PAUSE_S)
+
+    assert (receipts(line), status(shop)) == (["settled"], "paid")
+
+
+def test_a_question_that_was_answered_meanwhile_is_not_asked_again(line: Line) -> None:
+    shop = unanswered(line)
+    line.world.pushinpay.heal()
+    held = line.world.pushinpay.notices[0]
+    requests.post(notice_url(shop), params={"t": shop.payments()[-1]["webhook_token"]}, data=held.body, timeout=5)
+    line.work()
+    assert receipts(line) == ["settled"]
+    asked = len(line.world.pushinpay.calls)
+
+    line.pass_time(notices.LONGEST_PAUSE_S)
+
+    assert (receipts(line), len(line.world.pushinpay.calls)) == (["settled"], asked)

@@ -13,8 +13,8 @@ from bot_manager.app import vault
 from bot_manager.ops import dead_letters
 from bot_manager.security import events
 from bot_manager.security.events import Kind
-from models import Inbox, Retry, RetryBatch, SecurityEvent, db
-from tests.panel_world import Browser, Cast, World, words
+from models import Bot, Conversion, Delivery, Destination, Inbox, Offer, Retry, RetryBatch, SecurityEvent, db
+from tests.panel_world import Browser, Cast, World, customer, sale, words
 
 PAGES = ("/operacao/fila", "/operacao/seguranca", "/operacao/fila/lote", "/operacao/fila/lote/1")
 ACTS = ("/operacao/fila/tentar", "/operacao/fila/lote", "/operacao/fila/lote/1/parar")
@@ -181,6 +181,39 @@ def test_trying_one_again_says_what_became_of_it(panel: World, cast: Cast, dead:
     with panel.acting(cast.shop):
         [done] = db.session.query(Retry).all()
         assert (done.row_id, done.state, done.asked_by) == (dead[0], "stuck", cast.olga)
+
+
+def test_deliveries_and_purchases_that_were_refused_are_shown_and_tried_again(panel: World, cast: Cast) -> None:
+    with panel.acting(cast.shop):
+        bot, offer = db.session.get_one(Bot, cast.shop.bot_id), db.session.get_one(Offer, cast.shop.offer_id)
+        payment = sale(customer(bot, "Lívia"), offer, None)
+        delivery = db.session.query(Delivery).filter_by(payment_id=payment.id).one()
+        delivery.state, delivery.note = "failed", "Refused: nope"
+        pixel = Destination(seller_id=cast.shop.id, name="pixel", kind="meta", pixel_id="1", access_token_sealed=b"")
+        db.session.add(pixel)
+        db.session.flush()
+        told = {
+            "event_name": "Purchase",
+            "event_id": "x",
+            "event_time": payment.paid_at,
+            "trace_id": "",
+            "state": "dead",
+        }
+        db.session.add(Conversion(seller_id=cast.shop.id, destination_id=pixel.id, payment_id=payment.id, **told))
+        delivery_id = delivery.id
+        db.session.commit()
+    browser = olga(panel, cast)
+    said = words(browser.get(f"/operacao/fila?{only(cast)}"))
+    assert "Entrega que o canal recusou" in said
+    assert "Refused: nope" in said
+    assert "Compra que o anúncio recusou" in words(browser.get(f"/operacao/fila?{only(cast)}&que=purchase"))
+
+    path = f"/operacao/fila/tentar?{only(cast)}"
+    answer = browser.post(path, {"que": "delivery", "id": str(delivery_id)}, follow_redirects=True)
+
+    assert "Tentando de novo" in words(answer)
+    with panel.acting(cast.shop):
+        assert db.session.get_one(Delivery, delivery_id).state == "waiting"
 
 
 @pytest.mark.parametrize("form", [{"que": "update", "id": "0"}, {"que": "x", "id": "1"}, {"que": "job", "id": "٣"}, {}])

@@ -28,6 +28,7 @@ from tracking.destinations.base import (
     Ambiguous,
     ConversionEvent,
     DestinationError,
+    DestinationRefused,
     DestinationThrottled,
     EventName,
     Visitor,
@@ -249,6 +250,30 @@ def resume(destination: Destination) -> None:
         conversion.state, conversion.ended_at = ConversionState.WAITING, None
     if waiting:
         enqueue(*(_job(c.seller_id, c.id, c.trace_id) for c in waiting))
+
+
+def try_again(conversion_id: int) -> bool:
+    """Has an event that was given up sent again, by a job; False when there is none such. The caller commits.
+
+    One that may have arrived, and would not be recognised any more, expires instead: it must not count twice.
+    """
+    dead = select(Conversion).where(Conversion.id == conversion_id, Conversion.state == ConversionState.DEAD)
+    conversion = db.session.scalar(dead.with_for_update())
+    if conversion and _would_count_twice(conversion):
+        _end(conversion.id, ConversionState.EXPIRED, "pode ter chegado, e o anúncio já não veria que é a mesma compra")
+    elif conversion:
+        conversion.state, conversion.ended_at = ConversionState.WAITING, None
+        enqueue(_job(conversion.seller_id, conversion.id, conversion.trace_id))
+        return True
+    return False
+
+
+def _would_count_twice(conversion: Conversion) -> bool:
+    """Only of one that was refused at the first try is it known that it never arrived."""
+    if conversion.attempts == 1 and (conversion.last_error or "").startswith(DestinationRefused.__name__):
+        return False
+    destination = db.session.get_one(Destination, conversion.destination_id)
+    return datetime.now(UTC) - conversion.created_at > destinations.get(destination.kind).dedup_window
 
 
 def _end(conversion_id: int, state: ConversionState, why: str | None = None, receipt: str | None = None) -> About:

@@ -12,7 +12,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -47,6 +47,7 @@ STOP_S = 23.0  # less than the supervisor's patience
 POLL_S = 1.0
 ALONE = "alone"  # the lane of jobs that were under way at more than one end of their process
 AGAIN_S = 0.5
+STRANGE_S = 15.0  # before a job of an unknown name is looked at again, by whoever
 MOST_SWEPT = 5000  # 0.1 ms each; whoever has more due at once does not keep the others waiting for long
 
 _ENQUEUE = text(
@@ -64,7 +65,8 @@ _SET_TIMERS = text(
 _CANCEL_TIMER = text("delete from timer where key = :key")
 _SWEEP = text(
     "with due as (delete from timer where key in"
-    "  (select key from timer where due_at <= now() order by due_at limit :most for update skip locked) returning *)"
+    "  (select key from timer where due_at <= now() and jsonb_exists(cast(:lanes as jsonb), kind)"
+    "   order by due_at limit :most for update skip locked) returning *)"
     " insert into procrastinate_jobs (queue_name, task_name, lock, share, args)"
     " select cast(:lanes as jsonb) ->> kind, kind, lock, share,"
     "  args || jsonb_build_object('seller', seller_id, 'trace', trace_id) from due"
@@ -72,6 +74,10 @@ _SWEEP = text(
 _FETCH = (
     "select id, status, task_name, priority, lock, queueing_lock, args, scheduled_at, queue_name, attempts, worker_id,"
     " share from fetch_in_turn(%(lanes)s::text[], %(served)s::text[], %(passed)s::text[], %(worker)s)"
+)
+_PUT_BACK = (
+    "update procrastinate_jobs set status = 'todo', worker_id = null,"
+    " scheduled_at = now() + make_interval(secs => %(pause)s) where id = %(job_id)s and worker_id = %(worker)s"
 )
 _FREE_THE_DEAD = text(
     "with dead as (delete from procrastinate_workers"
@@ -167,7 +173,10 @@ def cancel_timer(key: str) -> None:
 
 
 def sweep_timers(connection: Connection) -> None:
-    """Turns due timers into jobs. Safe to run twice, and in several processes at once."""
+    """Turns due timers into jobs. Safe to run twice, and in several processes at once.
+
+    Those of a name that is not known here are a newer version's, and left to it.
+    """
     connection.execute(_SWEEP, {"lanes": json.dumps(LANES), "most": MOST_SWEPT})
 
 
@@ -236,6 +245,7 @@ class _Manager(JobManager):
     its jobs held for ever.
     """
 
+    known: Collection[str] = ()  # the names of the jobs that are run here
     _announced = 0
     full = False  # whether the last look that found nothing passed over shares that hold enough slots
     _on_notification: NotificationCallback | None = None
@@ -272,6 +282,15 @@ class _Manager(JobManager):
                 return job
 
     async def _fetch_job(self, worker_id: int) -> EngineJob | None:
+        """Of those that are known here: another is a newer version's, which may be on its way, and is left to it."""
+        while (job := await self._fetch_any(worker_id)) and job.task_name not in self.known:
+            logger.warning("a job that is not known here waits for a newer worker", extra={"job": job.task_name})
+            values = {"job_id": job.id, "worker": worker_id, "pause": STRANGE_S}
+            await self.connector.execute_query_async(_PUT_BACK, **values)
+            self.turns.end(job.id or 0)
+        return job
+
+    async def _fetch_any(self, worker_id: int) -> EngineJob | None:
         lanes, served = zip(*self.turns.lanes(), strict=True)
         full = self.turns.full()
         passed = [f"{lane} {share}" for lane, share in (*full, *self.turns.resting())]
@@ -369,6 +388,7 @@ class Worker:
         for name, run in runs.items():
             task = self._app.task(name=name, queue=LANES[name], retry=_Patience())
             task(self._job(name, run))
+        self._manager.known = frozenset(runs)
 
     async def run(self, stopping: asyncio.Event) -> None:
         async with self._app.open_async():

@@ -118,8 +118,8 @@ RULES = {
     "late_update": "select 'inbox ' || id from inbox where state = 'new' and received_at < :late",
     "late_receipt": """
         select 'receipt ' || r.id || ' ' || r.state from webhook_receipt r where r.last_at < :late and (
-         r.state in ('received', 'confirming') or r.state = 'parked' and r.tries <= :tries and not exists
-         (select from timer t where t.key = 'rematch:' || r.id and t.due_at >= :late))""",
+         r.state in ('received', 'confirming') or r.state = 'parked' and r.tries <= :tries) and not exists
+         (select from timer t where t.key in ('rematch:' || r.id, 'confirm:' || r.id) and t.due_at >= :late)""",
     "late_payment": """
         select payment_id || ' ' || status from payment
         where status = 'new' and created_at < :late or status = 'pending' and expires_at < :late""",

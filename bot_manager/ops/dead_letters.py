@@ -1,14 +1,14 @@
 """Dead letters: what came to a stop and waits for the operator. Found across sellers, tried again for one.
 
-Three kinds of rows: jobs of the engine that failed for good, updates that could not be handled, notices that led
-nowhere. To try again is a conditional change of our own row and a new job, in one transaction; the engine's dead row
-stays as it is. Who asked for it is a `Retry` row, which also makes a job's dead row count once. A set is tried slice
-by slice, so that it can be stopped.
+Five kinds of rows: jobs of the engine that failed for good, updates that could not be handled, notices that led
+nowhere, deliveries that a channel refused, purchases that an ad platform did. To try again is a conditional change of
+our own row and a new job, in one transaction; the engine's dead row stays as it is. Who asked for it is a `Retry` row,
+which also makes a job's dead row count once. A set is tried slice by slice, so that it can be stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -16,13 +16,14 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from bot_manager import log
+from bot_manager import deliveries, log
 from bot_manager.app import act_for, look_across_sellers
 from bot_manager.bots import inbox, updates
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
 from bot_manager.payments import notices
 from models import Retry, RetryBatch, RetryState, db
+from tracking import purchases
 
 CAP = 200  # letters in one batch
 HOLD_S = 10.0  # before a batch begins
@@ -43,6 +44,13 @@ _LETTERS = """
     select 'receipt', w.id, w.seller_id, w.state, coalesce(w.note, ''), w.last_at, w.trace_id
     from webhook_receipt w where w.state in ('unreadable', 'mismatch', 'parked', 'forged')
      and (w.state <> 'parked' or not exists (select from timer t where t.key = 'rematch:' || w.id))
+    union all
+    select 'delivery', d.id, d.seller_id, 'delivery_failed', coalesce(d.note, ''), d.created_at, p.trace_id
+    from delivery d join payment p on p.id = d.payment_id where d.state = 'failed' and p.status = 'paid'
+    union all
+    select 'purchase', c.id, c.seller_id, 'purchase_refused', coalesce(c.last_error, ''),
+     coalesce(c.ended_at, c.created_at), c.trace_id
+    from conversion c where c.state = 'dead'
 """
 _WANTED = f"""
     from ({_LETTERS}) l join seller s on s.id = l.seller_id
@@ -95,7 +103,8 @@ CLAIMS: Mapping[Name, str | None] = {
 class Wanted:
     """Which letters.
 
-    what: job, update or receipt. kind: a job's name, a notice's state, update_unreadable or update_failed.
+    what: job, update, receipt, delivery or purchase. kind: a job's name, a notice's state, update_unreadable,
+    update_failed, delivery_failed or purchase_refused.
     """
 
     what: str | None = None
@@ -177,7 +186,7 @@ def _ask(letter: Letter, asked_by: str, batch_id: int | None) -> int | None:
 
 
 def _carry_out(retry_id: int, what: str, row_id: int) -> RetryState:
-    state = {"job": _job_again, "update": _update_again, "receipt": _receipt_again}[what](row_id)
+    state = _AGAIN[what](row_id)
     ended = update(Retry).where(Retry.id == retry_id).values(state=state, ended_at=func.now())
     db.session.execute(ended)
     return state
@@ -186,6 +195,8 @@ def _carry_out(retry_id: int, what: str, row_id: int) -> RetryState:
 def _job_again(job_id: int) -> RetryState:
     row = db.session.execute(_JOB, {"id": job_id}).one_or_none()
     claim = CLAIMS.get(row.task_name) if row else None
+    if row and row.task_name not in CLAIMS:
+        return RetryState.STOPPED  # another version's: it stays in the list
     if row is None or claim is None or db.session.execute(text(claim), row.args).first() is None:
         return RetryState.MOOT
     args = {name: value for name, value in row.args.items() if name not in ("seller", "trace")}
@@ -208,6 +219,23 @@ def _update_again(row_id: int) -> RetryState:
 
 def _receipt_again(row_id: int) -> RetryState:
     return RetryState.DONE if notices.try_again(row_id) else RetryState.MOOT
+
+
+def _delivery_again(row_id: int) -> RetryState:
+    return RetryState.DONE if deliveries.try_again(row_id) else RetryState.MOOT
+
+
+def _purchase_again(row_id: int) -> RetryState:
+    return RetryState.DONE if purchases.try_again(row_id) else RetryState.MOOT
+
+
+_AGAIN: Mapping[str, Callable[[int], RetryState]] = {
+    "job": _job_again,
+    "update": _update_again,
+    "receipt": _receipt_again,
+    "delivery": _delivery_again,
+    "purchase": _purchase_again,
+}
 
 
 # Tried again, many ------------------------------------------------------------------------------------------------

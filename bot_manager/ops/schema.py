@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import Index, create_engine, text
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.schema import CreateIndex
 
 from bot_manager.settings import engine_url
+from models import Base
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ _ONE_AT_A_TIME = 7_263_001  # any fixed number: the advisory lock of migrations
 
 
 def migrate(owner_url: str, app_role: str) -> None:
-    """Upgrades to head and grants. Several processes may call it at once.
+    """Upgrades to head, grants, and builds what indexes are missing. Several processes may call it at once.
 
     A database that a newer program has migrated is left as it is: migrations only add, so that this one works on it.
     """
@@ -34,6 +36,30 @@ def migrate(owner_url: str, app_role: str) -> None:
         else:
             command.upgrade(configuration(connection), "head")
         _grant(connection, app_role)
+        missing = _missing(connection)
+    if missing:
+        _build(owner_url, missing)
+
+
+def _missing(connection: Connection) -> list[Index]:
+    """The late indexes that are not there, or that a build which was cut off has left of no use."""
+    there = set(connection.scalars(text("select indexrelid::regclass::text from pg_index where indisvalid")))
+    every = (index for table in Base.metadata.sorted_tables for index in table.indexes)
+    late = [index for index in every if index.dialect_options["postgresql"]["concurrently"]]
+    return [index for index in late if index.name not in there]
+
+
+def _build(url: str, indexes: Sequence[Index]) -> None:
+    """One after the other, outside any transaction: whoever writes waits for none of them. One process at a time."""
+    engine = create_engine(engine_url(url), isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            if connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME + 1}):
+                for index in indexes:
+                    index.drop(connection, checkfirst=True)
+                    connection.execute(CreateIndex(index, if_not_exists=True))
+    finally:
+        engine.dispose()
 
 
 def version(connection: Connection) -> str | None:

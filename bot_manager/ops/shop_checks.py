@@ -13,6 +13,7 @@ from bot_manager.app import look_across_sellers
 from bot_manager.ops.check import Check, bad, doubtful, good
 from bot_manager.payments import breakers
 from bot_manager.shop.rules import SANDBOX, reais
+from gateways.breaker import OPENS_AFTER
 from models import Bot, BotOffer, BotState, Destination, Gateway, Offer, Seller, db
 
 _APPLY = "e aplique o arquivo da loja de novo"
@@ -124,7 +125,10 @@ def _gateways(shop: ShopView) -> Iterator[Check]:
         if gateway.kind not in gateways.all_gateways():
             yield bad(name, f"este programa não conhece {gateway.kind}", "Atualize o programa, ou use outro gateway.")
         elif breakers.is_open(gateway):
-            problem = f"em pausa depois de {gateway.failures} falhas seguidas ({gateway.last_error})"
+            row = (
+                f"{gateway.failures} falhas seguidas" if gateway.failures >= OPENS_AFTER else "falhar metade das vezes"
+            )
+            problem = f"em pausa depois de {row} ({gateway.last_error})"
             yield doubtful(name, problem, "Confira a conta no painel do provedor; quando ele responder, volta sozinho.")
         elif gateway.last_error:
             fix = "Confira a conta no painel do provedor."

@@ -24,10 +24,15 @@ logger = logging.getLogger(__name__)
 _gateway = Base.metadata.tables["gateway"]
 COLUMNS = tuple(_gateway.c[name] for name in Breaker.__dataclass_fields__)
 _HELD = select(*COLUMNS).where(_gateway.c.id == bindparam("row")).with_for_update()
+# `breaker.after` a success, without a look at the row before.
+_KEPT = {
+    "failed_at": _gateway.c.failed_at,
+    "outcomes": func.right(_gateway.c.outcomes + breaker.CHARGED, breaker.WINDOW),
+}
 _WELL = (
     update(_gateway)
     .where(_gateway.c.id == bindparam("row"))
-    .values(**asdict(Breaker()), last_error=None, last_error_at=None, last_charge_at=func.now())
+    .values(**asdict(Breaker()) | _KEPT, last_error=None, last_error_at=None, last_charge_at=func.now())
 )
 _PROBE = (
     update(_gateway)
@@ -59,7 +64,7 @@ def take_probe(gateway_id: int) -> bool:
 
 
 def succeeded(gateway_id: int) -> None:
-    """It made a charge: whatever was held against it is forgotten."""
+    """It made a charge: it is closed, and only how often it failed lately is still held against it."""
     db.session.execute(_WELL, {"row": gateway_id})
 
 

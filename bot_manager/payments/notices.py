@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 PURPOSE = "webhook_receipt.body"
 KEPT_HEADERS = frozenset({"content-type", "user-agent", "x-webhook-signature", "x-openpix-signature", "x-request-id"})
 TRY_AGAIN_S = (3, 15, 60, 300, 1800, 7200, 21600)
+LONGEST_PAUSE_S = 3600.0  # before a gateway that does not answer is asked again what a notice says
 
 _OUTCOMES = {
     sales.Outcome.PAID: ReceiptState.SETTLED,
@@ -73,6 +74,12 @@ _NOTE = (
         note=bindparam("said"),
         payment_id=func.coalesce(bindparam("about"), _receipt.c.payment_id),
     )
+)
+_UNANSWERED = (
+    update(_receipt)
+    .where(_receipt.c.id == bindparam("row"))
+    .values(tries=_receipt.c.tries + 1)
+    .returning(_receipt.c.tries, _receipt.c.last_at > func.now() - charges.UNHEARD_FOR)
 )
 
 
@@ -224,6 +231,8 @@ def _refuse(receipt: Receipt, found: sales.Match, why: str) -> None:
 
 def confirm(receipt: int, attempt: int, provider_id: str | None) -> None:
     """Asks the gateway what an unsigned notice only hinted at, and settles on the answer."""
+    if db.session.get_one(WebhookReceipt, receipt).state != ReceiptState.CONFIRMING:
+        return  # another run has its answer
     row = db.session.get_one(ChargeAttempt, attempt)
     kept = _open(receipt)
     about = charges.question(row, provider_id)
@@ -236,14 +245,20 @@ def confirm(receipt: int, attempt: int, provider_id: str | None) -> None:
         answer = charges.ask(about)
     except GatewayError as error:
         note_error(about.gateway_id, str(error))
-        if error.permanent:  # until the seller or the provider mends it: asked again later, not at once
-            _park(receipt, kept, "o provedor não quis responder sobre a cobrança")
+        _ask_later(kept, {"receipt": receipt, "attempt": attempt, "provider_id": provider_id})
         db.session.commit()
-        if not error.permanent:
-            raise
         return
     _settle_answer(kept, about, answer)
     db.session.commit()
+
+
+def _ask_later(kept: Receipt, args: dict[str, Any]) -> None:
+    """Ever less often, for as long as charges are looked at; then the notice is parked, and shown."""
+    tries, in_time = db.session.execute(_UNANSWERED, {"row": kept.id}).one()
+    if in_time:
+        set_timer(f"confirm:{kept.id}", _job(Name.CONFIRM, kept, args), min(LONGEST_PAUSE_S, 2.0 ** min(tries, 20)))
+    else:
+        _note(kept.id, ReceiptState.PARKED, "o provedor não respondeu sobre a cobrança")
 
 
 def _settle_answer(kept: Receipt, about: charges.Question, answer: Any) -> None:

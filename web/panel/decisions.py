@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 import gateways
 from bot_manager.payments.decisions import Verdict
+from gateways.breaker import OPENS_AFTER
 from models import AttemptState, ChargeAttempt, Decision, Gateway, Payment, db
 from web.panel.format import money
 from web.panel.lookup import account_name
@@ -62,7 +63,7 @@ def _sentences(
 
 
 def _place(decision: Decision, one: Mapping[str, Any]) -> str:
-    row = _in_a_row(one.get("failures", 0))
+    row = _held_against(one.get("failures", 0))
     if one["verdict"] == Verdict.PAUSED:
         return f"em pausa por {row}; só se nenhum outro gerar"
     if one["verdict"] == Verdict.DUE:
@@ -74,8 +75,8 @@ def _place(decision: Decision, one: Mapping[str, Any]) -> str:
     return "o primeiro da fila"
 
 
-def _in_a_row(failures: int) -> str:
-    return f"{failures} falhas seguidas"
+def _held_against(failures: int) -> str:
+    return f"{failures} falhas seguidas" if failures >= OPENS_AFTER else "falhar metade das vezes"
 
 
 def _left_out(verdict: str, account: Gateway) -> str:

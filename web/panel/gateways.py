@@ -12,6 +12,7 @@ from sqlalchemy import select
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import settings
 from bot_manager.payments import breakers
+from gateways.breaker import OPENS_AFTER
 from models import Gateway, db
 from web.panel.access import here
 from web.panel.format import clock
@@ -68,4 +69,5 @@ def why_paused(gateway: Gateway) -> str:
     when = "no próximo PIX"
     if gateway.open_until and gateway.open_until > datetime.now(UTC):
         when = f"num PIX de verdade, a partir das {clock(gateway.open_until, here())}"
-    return f"Falhou {gateway.failures} vezes seguidas. Testamos de novo sozinhos, {when}."
+    how = f"{gateway.failures} vezes seguidas" if gateway.failures >= OPENS_AFTER else "metade das últimas vezes"
+    return f"Falhou {how}. Testamos de novo sozinhos, {when}."

@@ -22,7 +22,7 @@ room = Blueprint("letters", __name__, url_prefix="/fila")
 
 PAGE = 50
 SHOWN_BEFORE = 10  # of a set that is about to be tried again
-NOUNS = {"job": "trabalho", "update": "mensagem", "receipt": "aviso"}
+NOUNS = {"job": "trabalho", "update": "mensagem", "receipt": "aviso", "delivery": "entrega", "purchase": "compra"}
 # What became of the one that was tried.
 SAID = {
     RetryState.DONE: Word("Tentando de novo. Se falhar outra vez, volta para esta lista.", "ok"),

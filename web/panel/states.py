@@ -53,7 +53,7 @@ RECEIPT: Mapping[str, Word] = {
     ReceiptState.SETTLED: Word("Aviso do banco aceito", "ok"),
     ReceiptState.DUPLICATE: Word("Aviso do banco repetido, sem efeito", "quiet"),
     ReceiptState.IGNORED: Word("Aviso do banco sem efeito", "quiet"),
-    ReceiptState.PARKED: Word("Aviso do banco sem venda conhecida, em espera", "warn"),
+    ReceiptState.PARKED: Word("Aviso do banco sem venda conhecida ou sem confirmação, em espera", "warn"),
     ReceiptState.UNREADABLE: Word("Aviso do banco ilegível", "warn"),
     ReceiptState.MISMATCH: Word("Aviso do banco com valor diferente, não aceito", "bad"),
     ReceiptState.FORGED: Word("Aviso falso recusado", "bad"),
@@ -86,7 +86,7 @@ SECURITY: Mapping[str, Word] = {
     Kind.GUESSED_TOO_OFTEN: Word("Senhas ou convites chutados", "warn"),
 }
 
-# What came to a stop: a job by its name, an update or a notice by the state of its row.
+# What came to a stop: a job by its name, anything else by the state of its row.
 LETTER: Mapping[str, Word] = {
     Name.CONVERSE: Word("Conversa não andou", "bad"),
     Name.SEND: Word("Mensagens não saíram", "bad"),
@@ -106,11 +106,13 @@ LETTER: Mapping[str, Word] = {
     Name.DISCONNECT_BOT: Word("Bot antigo não desconectou", "warn"),
     Name.FETCH_PUBLIC_KEYS: Word("Chaves do gateway não vieram", "warn"),
     Name.RETRY_BATCH: Word("Lote parado", "warn"),
+    "delivery_failed": Word("Entrega que o canal recusou", "bad"),
+    "purchase_refused": Word("Compra que o anúncio recusou", "warn"),
     "update_failed": Word("Mensagem que falhou", "bad"),
     "update_unreadable": Word("Mensagem ilegível", "warn"),
     ReceiptState.UNREADABLE: Word("Aviso ilegível", "warn"),
     ReceiptState.MISMATCH: Word("Aviso não confere com a venda", "bad"),
-    ReceiptState.PARKED: Word("Aviso sem venda conhecida", "warn"),
+    ReceiptState.PARKED: Word("Aviso sem venda conhecida ou sem confirmação", "warn"),
     ReceiptState.FORGED: Word("Aviso sem prova", "bad"),
 }
 
