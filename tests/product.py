@@ -48,11 +48,13 @@ T = TypeVar("T")
 class Product:
     """home: where its data, keys and log go. root: whose code runs. more: further settings, as in the environment."""
 
+    processes = frozenset({"run", "web", "worker", "postgres"})
+
     def __init__(self, world: World, home: Path, *, root: Path = ROOT, **more: str) -> None:
         self.root = root
         self.world = world
         self.home = home
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {**_env(home, self.port, self.url), **world.env(), **more}
         self.server = postgres.Server(home / "var")
@@ -121,7 +123,7 @@ class Product:
     def healthy(self) -> bool:
         with suppress(requests.RequestException, ValueError):
             answer = requests.get(f"{self.url}/health", timeout=2)
-            return answer.json()["status"] == "ok" and set(self.pids()) == {"run", "web", "worker", "postgres"}
+            return answer.json()["status"] == "ok" and set(self.pids()) == self.processes
         return False
 
     # Its processes
@@ -243,7 +245,7 @@ def _env(home: Path, port: int, url: str) -> Mapping[str, str]:
     return {**kept, **places, "PORT": str(port), "PUBLIC_URL": url, "LOG_FORMAT": "console", "PYTHONUNBUFFERED": "1"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 

@@ -13,6 +13,7 @@ from threading import Event
 import psycopg
 import pytest
 from alembic import command
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 
 from bot_manager.ops import backup, daily_backup, doctor, drill, programs, restore, schema, scratch
@@ -139,6 +140,15 @@ def test_a_full_disk_leaves_no_backup_that_is_not_one(urls: Urls, tmp_path: Path
         assert list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_database_beside_has_the_same_address_whatever_the_password() -> None:
+    url = "postgresql://owner:a%3Ab%40c%2Fd%25%20e@db.example.com:6432/shop?sslmode=require"
+
+    beside = Database(url).named("shop_drill")
+
+    assert conninfo_to_dict(beside.url) == conninfo_to_dict(url) | {"dbname": "shop_drill"}
+    assert beside.name == "shop_drill"
 
 
 def test_the_role_that_sees_no_rows_makes_no_empty_backup(urls: Urls, tmp_path: Path) -> None:

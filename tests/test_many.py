@@ -19,7 +19,7 @@ from bot_manager.security.vault import fingerprint, new_secret
 from models import Bot, BotState, db
 from tests import ledger
 from tests.crashing.aftermath import assert_it_all_came_out, buy
-from tests.product import Product, _free_port
+from tests.product import Product, free_port
 from tests.shops import Shop, open_shop
 from tests.until import until
 from tests.world import World
@@ -68,7 +68,7 @@ def test_a_bunch_of_sales_comes_out_once_from_two_workers_and_two_webs(product: 
 
 
 def _second_web(product: Product) -> int:
-    port = _free_port()
+    port = free_port()
     product.spawn("web", PORT=str(port))
     until(lambda: _healthy(port), PATIENCE_S)
     return port

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from bot_manager.ops.checker import Finding, check
@@ -31,6 +29,7 @@ pytestmark = pytest.mark.slow
 
 PATIENCE_S = 180.0
 AWAY = timedelta(hours=3)
+_MIGRATIONS = "migrations/versions"
 LINK = "https://example.com/curso"
 MOMENTS = (
     "payment set created_at = created_at - :gone, expires_at = expires_at - :gone",
@@ -41,6 +40,18 @@ MOMENTS = (
 DELIVERED = """
     select count(*) as n from payment p join delivery d on d.payment_id = p.id
     where p.status = 'paid' and d.state = 'delivered'"""
+# From here on a migration that landed keeps its place and its words; programs of before were nobody's.
+_ORDERED = "0007_logins_and_allowances.py"
+_ONE_MORE = """
+from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision, branch_labels, depends_on = "9999", "{newest}", None, None
+
+def upgrade():
+    op.create_table("of_later", sa.Column("id", sa.BigInteger, primary_key=True))
+    op.add_column("payment", sa.Column("of_later", sa.Text, nullable=False, server_default="later"))
+"""
 SHOP = """
 seller: {{name: Loja, email: dona@example.com}}
 gateways:
@@ -222,42 +233,98 @@ def test_keys_are_rotated_during_twenty_sales_and_none_notices(product: Product)
 
 
 @pytest.fixture
-def old_code(tmp_path: Path) -> Path:
-    """The program as it was before the newest migration."""
-    revision = _before_newest_migration()
-    if revision is None:
-        pytest.skip("there is no git history here that reaches back to before the newest migration")
-    place = tmp_path / "old"
+def versions(tmp_path: Path) -> tuple[Path, Path]:
+    """An old program and a new one: that of before the newest migration and ours; or, where git knows of none such
+    (no clone, a shallow one), ours and ours with one more migration."""
+    revision = with_fewer_migrations(ROOT)
+    return (_unpacked(revision, tmp_path / "old"), ROOT) if revision else (ROOT, _one_further(tmp_path / "new"))
+
+
+def _unpacked(revision: str, place: Path) -> Path:
     place.mkdir()
     archive = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=True)
     subprocess.run(["tar", "-x", "-C", str(place)], input=archive.stdout, check=True)
     return place
 
 
-def _before_newest_migration() -> str | None:
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "migrations"))
-    scripts = ScriptDirectory.from_config(config)
-    newest = Path(scripts.get_revision(scripts.get_current_head() or "").path)
-    added = _git("log", "-1", "--format=%H", "--diff-filter=A", "--", str(newest))
-    return added and _git("rev-parse", "--verify", "--quiet", f"{added}^")
+def _one_further(place: Path) -> Path:
+    """A copy of the program whose schema has what a later one will have: one more table, one more column."""
+    for part in ("bot_manager", "gateways", "migrations", "tracking", "web"):
+        shutil.copytree(ROOT / part, place / part)
+    for file in ROOT.glob("*.py"):
+        shutil.copy(file, place)
+    newest = max(path.stem for path in (place / _MIGRATIONS).glob("*.py"))
+    more = place / _MIGRATIONS / "9999_one_more.py"
+    more.write_text(_ONE_MORE.format(newest=newest.partition("_")[0]))
+    return place
 
 
-def _git(*words: str) -> str | None:
-    with suppress(OSError):
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip() or None
+def with_fewer_migrations(root: Path, since: str = _ORDERED) -> str | None:
+    """The last state on this line of history whose migrations are ours but the newest; None when git knows of none.
+
+    A merge counts as one step. since: a migration that it has to have.
+    """
+    ours = {path.name: _git(root, "hash-object", str(path)) for path in (root / _MIGRATIONS).glob("*.py")}
+    changed = (_git(root, "rev-list", "--first-parent", "HEAD", "--", _MIGRATIONS) or "").split()
+    for revision in ("HEAD", *(f"{commit}^1" for commit in changed)):
+        listed = (_git(root, "ls-tree", "--format=%(path) %(objectname)", f"{revision}:{_MIGRATIONS}") or "").split()
+        theirs = dict(zip(listed[::2], listed[1::2], strict=True))
+        if since in theirs and theirs.items() < ours.items():
+            return _git(root, "rev-parse", revision)
     return None
 
 
-def test_old_code_sells_on_the_new_schema_and_new_code_with_the_old_codes_jobs(old_code: Path, tmp_path: Path) -> None:
-    with World() as world, Product(world, tmp_path, root=old_code) as product:
+def _git(root: Path, *words: str) -> str | None:
+    with suppress(OSError):
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+        return (not done.returncode and done.stdout.strip()) or None
+    return None
+
+
+def test_the_program_with_fewer_migrations_is_found_where_a_merge_brought_the_newest(tmp_path: Path) -> None:
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+    root = tmp_path / "clone"
+    (root / _MIGRATIONS).mkdir(parents=True)
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", *who, *words], cwd=root, capture_output=True, check=True)
+
+    def keep(name: str, text: str = "") -> str | None:
+        (root / name).write_text(text)
+        git("add", ".")
+        git("commit", "-m", name)
+        return _git(root, "rev-parse", "HEAD")
+
+    git("init", "--initial-branch=main")
+    keep(f"{_MIGRATIONS}/0001.py", "the first")
+    assert with_fewer_migrations(root, "0001.py") is None  # as in a shallow clone: nothing is before it
+    git("checkout", "-b", "branch")
+    keep(f"{_MIGRATIONS}/0002.py", "after 0001")
+    keep("more of the branch")
+    git("checkout", "main")
+    before = keep("more of main")
+    git("merge", "branch", "-m", "merged")
+    merged = keep("later")
+    assert with_fewer_migrations(root, "0001.py") == before
+    (root / _MIGRATIONS / "0003.py").write_text("not committed yet")
+    assert with_fewer_migrations(root, "0001.py") == merged
+
+    git("mv", f"{_MIGRATIONS}/0002.py", f"{_MIGRATIONS}/0004.py")
+    keep(f"{_MIGRATIONS}/0002.py", "now this comes first")
+    assert with_fewer_migrations(root, "0001.py") == before  # not the one whose 0002 is another
+
+
+def test_old_code_sells_on_the_new_schema_and_new_code_with_the_old_codes_jobs(
+    versions: tuple[Path, Path], tmp_path: Path
+) -> None:
+    old, new = versions
+    with World() as world, Product(world, tmp_path, root=old) as product:
         product.start()
         shop = apply_shop(product)
         with selling([shop], 6) as sales:  # the schema changes beneath them
             until(lambda: any(sale.done() for sale in sales), PATIENCE_S)
             before = product.rows("select version_num from alembic_version")
-            product.root = ROOT
+            product.root = new
             migrated = product.command("migrate")
             assert migrated.returncode == 0, migrated.stderr
             assert product.rows("select version_num from alembic_version") != before
@@ -272,7 +339,7 @@ def test_old_code_sells_on_the_new_schema_and_new_code_with_the_old_codes_jobs(o
         waiting.append(charge(shop))
 
         product.stop()  # and back
-        product.root = old_code
+        product.root = old
         product.start()
         for person, code in waiting[1:]:
             pay(world, code)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import Connection, make_url
@@ -21,12 +22,17 @@ from bot_manager.settings import engine_url
 
 _RESTORE = ("--no-owner", "--no-acl", "--exit-on-error", "--no-password", "--jobs=2")
 _MAINTENANCE = ("postgres", "template1")  # a database can't be renamed from inside
+# By name, not by kind: who is no superuser sees of other roles' sessions neither what they are nor whence. The server's
+# own have no name, and make way by themselves.
 _OTHERS = text(
-    "select usename, application_name, coalesce(host(client_addr), 'this machine') as place, count(*) as n"
-    " from pg_stat_activity where datname = :name and backend_type = 'client backend' and pid <> pg_backend_pid()"
+    "select usename, application_name, case when backend_type is null then 'somewhere'"
+    " else coalesce(host(client_addr), 'this machine') end as place, count(*) as n"
+    " from pg_stat_activity where datname = :name and usename is not null and pid <> pg_backend_pid()"
     " group by 1, 2, 3 order by 1, 2, 3"
 )
-_END_ALL = text("select pg_terminate_backend(pid) from pg_stat_activity where datname = :name")
+_END_OURS = text(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = :name and pg_has_role(usesysid, 'usage')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,8 @@ class Database:
         return make_url(self.url).database or ""
 
     def named(self, name: str) -> Database:
-        return Database(make_url(self.url).set(database=name).render_as_string(hide_password=False))
+        # Not through SQLAlchemy, which writes passwords in a way that libpq does not read.
+        return Database(urlsplit(self.url)._replace(path=f"/{quote(name, safe='')}").geturl())
 
     @contextmanager
     def connected(self, *, autocommit: bool = False) -> Iterator[Connection]:
@@ -108,7 +115,7 @@ def take_place(new: Database, old: Database, away: str) -> None:
     """`new` gets the name of `old`, which is called `away` from then on. All or nothing."""
     with old.beside() as connection:
         for database in (new, old):
-            connection.execute(_END_ALL, {"name": database.name})
+            connection.execute(_END_OURS, {"name": database.name})
         name = _quoted(connection, old.name)
         connection.execute(text(f"alter database {name} rename to {_quoted(connection, away)}"))
         connection.execute(text(f"alter database {_quoted(connection, new.name)} rename to {name}"))
