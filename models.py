@@ -276,6 +276,8 @@ class Gateway(Base):
     webhook_secret_sealed: the secret in its notices' address, which `get_webhook_url` shows again.
     own: made by us for test sales; the shop file neither lists nor archives it.
     failures to outcomes: its circuit breaker, as `gateways.breaker.Breaker` tells it.
+    failures to probe_until: its circuit breaker, as `gateways.breaker.Breaker` tells it.
+    fee_fixed_cents, fee_basis_points: what the provider keeps of each charge, as the seller told; hundredths of 1 %.
     """
 
     __tablename__ = "gateway"
@@ -305,6 +307,8 @@ class Gateway(Base):
     open_until: Mapped[datetime | None]
     probe_until: Mapped[datetime | None]
     outcomes: Mapped[str] = mapped_column(server_default="")
+    fee_fixed_cents: Mapped[int | None]
+    fee_basis_points: Mapped[int | None]
     archived_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
 
@@ -520,6 +524,28 @@ class ChargeAttempt(Base):
     started_at: Mapped[datetime] = _now()
     ended_at: Mapped[datetime | None]
     paid_at: Mapped[datetime | None]
+
+
+class LedgerEntry(Base):
+    """A line of the seller's books: money of one charge that came in or went out. The database lets none be changed.
+
+    kind: sale, fee or refund. amount_cents: what it did to the seller's balance, so fees and refunds are negative.
+    key: what it is about; told again, it is not written again. at: when the money moved.
+    """
+
+    __tablename__ = "ledger_entry"
+    __table_args__ = (UniqueConstraint("attempt_id", "key"), Index("ix_ledger_entry_seller_id_at", "seller_id", "at"))
+
+    id: Mapped[int] = _key()
+    seller_id: Mapped[int] = mapped_column(ForeignKey("seller.id"))
+    gateway_id: Mapped[int] = mapped_column(ForeignKey("gateway.id"))
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payment.id"), index=True)
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("charge_attempt.id"))
+    kind: Mapped[str]
+    amount_cents: Mapped[int]
+    key: Mapped[str]
+    at: Mapped[datetime]
+    written_at: Mapped[datetime] = _now()
 
 
 class Turn(Base):

@@ -20,6 +20,7 @@ from bot_manager import timeline
 from bot_manager.bots.inbox import Chat
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue
+from bot_manager.payments import ledger
 from bot_manager.security.vault import new_secret
 from gateways.base import ChargeState, Status
 from models import (
@@ -194,7 +195,7 @@ def open_sale(bot: Bot, customer: Customer, offer: Offer, trace: str) -> Payment
 def live_sale(customer: Customer, offer: Offer) -> Payment | None:
     """The customer's open payment for this offer, whose time may be over."""
     mine = Payment.customer_id == customer.id, Payment.offer_id == offer.id
-    return db.session.scalar(select(Payment).where(*mine, Payment.status.in_(LIVE)).with_for_update())
+    return db.session.scalar(select(Payment).where(*mine, Payment.status.in_(LIVE)).with_for_update(key_share=True))
 
 
 def show(payment_id: int, gateway_id: int, pix_code: str, expires_at: datetime) -> bool:
@@ -236,7 +237,11 @@ def settle(gateway_id: int, found: Match, state: ChargeState) -> Outcome:
     named = {"provider": state.provider_id or None, "end_to_end": state.end_to_end_id}
     if not _rows(_PAY_ATTEMPT, id_=found.attempt_id, at=at, **named):
         return _known(found, state)
-    if not _rows(_PAY, id_=found.payment_id, at=at, gateway=gateway_id):
+    first = _rows(_PAY, id_=found.payment_id, at=at, gateway=gateway_id)
+    if not found.test:
+        ledger.book_sale(found.attempt_id, found.amount_cents, at, state.fee_cents)
+    _book_part(found, state)
+    if not first:
         return _again(found, gateway_id)
     timeline.add(found.seller_id, found.payment_id, "paid", gateway=gateway_id, end_to_end_id=state.end_to_end_id)
     enqueue(
@@ -264,16 +269,26 @@ def _known(found: Match, state: ChargeState) -> Outcome:
     if state.end_to_end_id:
         unnamed = ChargeAttempt.id == found.attempt_id, ChargeAttempt.end_to_end_id.is_(None)
         db.session.execute(update(ChargeAttempt).where(*unnamed).values(end_to_end_id=state.end_to_end_id))
+    _book_part(found, state)
     return Outcome.DUPLICATE
+
+
+def _book_part(found: Match, state: ChargeState) -> None:
+    """A part of the money went back: the sale stands."""
+    if state.refunded_cents and not found.test and ledger.book_refund(found.attempt_id, state.refunded_cents):
+        timeline.add(found.seller_id, found.payment_id, "refunded_in_part", amount_cents=state.refunded_cents)
 
 
 def _refund(found: Match) -> Outcome:
     """The money of one charge went back. The sale goes back with it, unless another charge of it is paid or may be."""
     mine = ChargeAttempt.id == found.attempt_id, ChargeAttempt.state != AttemptState.REFUNDED
+    paid_at = db.session.scalar(select(ChargeAttempt.paid_at).where(ChargeAttempt.id == found.attempt_id))
     if not _changed(update(ChargeAttempt).where(*mine).values(state=AttemptState.REFUNDED)):
         return Outcome.DUPLICATE
     # Its lock keeps two refunds at once from each taking the other's charge for one that stays.
-    payment = db.session.get_one(Payment, found.payment_id, with_for_update=True)
+    payment = db.session.get_one(Payment, found.payment_id, with_for_update={"key_share": True})
+    if paid_at and not found.test:
+        ledger.book_refund(found.attempt_id, found.amount_cents)
     holds = (AttemptState.PAID,) if payment.status in FINAL else (AttemptState.PAID, *UNPAID)
     others = ChargeAttempt.payment_id == payment.id, ChargeAttempt.state.in_(holds)
     if db.session.scalar(select(ChargeAttempt.id).where(*others).limit(1)):

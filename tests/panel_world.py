@@ -24,6 +24,7 @@ from werkzeug.test import TestResponse
 
 from bot_manager import sellers
 from bot_manager.app import context, vault
+from bot_manager.payments import ledger
 from bot_manager.security import logins
 from bot_manager.security.vault import new_secret
 from bot_manager.settings import Settings
@@ -206,6 +207,9 @@ def sale(
 def settle(payment: Payment, at: datetime) -> None:
     payment.status, payment.paid_at = PaymentStatus.PAID, at
     event(payment, "paid", at, gateway=payment.gateway_id)
+    attempt = db.session.query(ChargeAttempt).filter_by(payment_id=payment.id).first()
+    if attempt is not None and not payment.test:
+        ledger.book_sale(attempt.id, payment.amount_cents, at, None)
     delivery = Delivery(seller_id=payment.seller_id, payment_id=payment.id, item=0, state="delivered", created_at=at)
     delivery.delivered_at = at + timedelta(seconds=1)
     add(delivery)
@@ -427,6 +431,7 @@ def fill(shop: Shop, now: datetime, a_day: int = 6) -> None:
     banks = []
     for name, kind, priority in (("principal", "pushinpay", 1), ("reserva", "woovi", 2)):
         gateway = Gateway(**seller, name=name, kind=kind, priority=priority)
+        gateway.fee_fixed_cents = 35 if kind == "pushinpay" else None
         sellers.add_gateway(gateway, {})
         gateway.last_charge_at, gateway.last_notice_at = now - timedelta(minutes=1), now - timedelta(minutes=3)
         banks.append(gateway)

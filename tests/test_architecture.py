@@ -32,6 +32,7 @@ FLOORS = (
     (
         "bot_manager.bots.inbox",
         "bot_manager.timeline",
+        "bot_manager.payments.ledger",
         "bot_manager.sellers",
         "bot_manager.payments.breakers",
         "tracking.clicks",

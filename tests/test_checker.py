@@ -22,6 +22,9 @@ TO_OTHER_SELLER = "update {} set seller_id = (select max(id) from seller)"
 
 BROKEN = {
     "paid_without_one_audit": "delete from payment_event where kind = 'paid'",
+    "charge_without_its_entry": "delete from ledger_entry",
+    "entry_without_its_charge": "update charge_attempt set paid_at = null",
+    "more_back_than_came": "update ledger_entry set kind = 'refund', amount_cents = -1 where kind = 'sale'",
     "sold_without_delivery": "update message set delivery_id = null; delete from delivery",
     "delivery_not_sold": """
         insert into delivery (seller_id, payment_id, item) select seller_id, payment_id, 1 from delivery""",
@@ -105,7 +108,8 @@ def shop(line: Line) -> Shop:
 def broken(owner: Engine, statements: str) -> Iterator[Connection]:
     """The database after these statements; they are taken back."""
     with owner.connect() as connection:
-        connection.exec_driver_sql(statements)
+        # What the database itself forbids is broken here all the same.
+        connection.exec_driver_sql(f"set local session_replication_role = replica; {statements}")
         yield connection
         connection.rollback()
 

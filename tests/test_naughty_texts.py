@@ -96,7 +96,14 @@ def _fill_with_naughty_texts(panel: World, shop: panel_world.Shop) -> tuple[str,
         doors.put(DoorKind.LINK, link.slug, shop.id, link.id)
         bots, payments = db.session.query(Bot).all(), db.session.query(Payment).order_by(Payment.id.desc()).limit(9)
         at = f"/loja/{shop.id}"
-        rooms = [f"{at}/", f"{at}/vendas", f"{at}/vendas?situacao=nao-pagas", f"{at}/bots", f"{at}/recebimento"]
+        rooms = [
+            f"{at}/",
+            f"{at}/vendas",
+            f"{at}/vendas?situacao=nao-pagas",
+            f"{at}/bots",
+            f"{at}/recebimento",
+            f"{at}/financeiro",
+        ]
         paths = [*rooms, *(f"{at}/bots/{one.id}/conversa" for one in bots[:1])]
         paths += [f"{at}/vendas/{payment.payment_id}" for payment in payments]
         answer = bot.public_id, link.slug, paths

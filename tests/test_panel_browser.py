@@ -148,6 +148,7 @@ def _screens(full: Cast, panel: World) -> dict[str, str]:
         "uma venda": f"{shop}/vendas/{sale}",
         "bots": f"{shop}/bots",
         "recebimento": f"{shop}/recebimento",
+        "financeiro": f"{shop}/financeiro",
         "conversa": f"{shop}/bots/{full.shop.bot_id}/conversa",
         "conta": "/conta",
     }
@@ -169,7 +170,14 @@ def test_an_empty_shop_reads_well(visit: Any, full: Cast, theme: str) -> None:
     caio = visit(theme=theme)
     page = caio.log_in(full.caio)
     shop = f"/loja/{full.other.id}"
-    for path in (f"{shop}/", f"{shop}/vendas", f"{shop}/bots", f"{shop}/recebimento", f"{shop}/conversa"):
+    for path in (
+        f"{shop}/",
+        f"{shop}/vendas",
+        f"{shop}/bots",
+        f"{shop}/recebimento",
+        f"{shop}/financeiro",
+        f"{shop}/conversa",
+    ):
         page.goto(path)
         caio.check(f"{path}, empty, {theme}")
 

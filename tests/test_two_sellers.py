@@ -72,6 +72,8 @@ WHO = {
     "shop.sales.one": MEMBERS,
     "shop.bots.index": MEMBERS,
     "shop.gateways.index": MEMBERS,
+    "shop.books.index": MEMBERS,
+    "shop.books.book": MEMBERS,
     "shop.chat.first": MEMBERS,
     "shop.chat.show": MEMBERS,
     "shop.chat.say": MEMBERS,

@@ -71,6 +71,18 @@ RULES = {
         select p.payment_id from payment p left join payment_event e on e.payment_id = p.id and e.kind = 'paid'
         group by p.id
         having p.status = 'paid' and count(e.id) <> 1 or p.status not in ('paid', 'refunded') and count(e.id) > 0""",
+    "charge_without_its_entry": """
+        select 'attempt ' || a.id from charge_attempt a join payment p on p.id = a.payment_id
+        where not p.test and a.paid_at is not null and a.state in ('paid', 'refunded')
+        and (select count(*) from ledger_entry l where l.attempt_id = a.id and l.kind = 'sale'
+             and l.amount_cents = p.amount_cents and l.gateway_id = a.gateway_id) <> 1""",
+    "entry_without_its_charge": """
+        select 'entry ' || l.id from ledger_entry l join charge_attempt a on a.id = l.attempt_id
+        join payment p on p.id = a.payment_id
+        where a.paid_at is null or p.test or l.payment_id <> a.payment_id or l.gateway_id <> a.gateway_id""",
+    "more_back_than_came": """
+        select 'attempt ' || attempt_id from ledger_entry where kind in ('sale', 'refund')
+        group by attempt_id having sum(amount_cents) < 0""",
     "sold_without_delivery": """
         select p.payment_id || ' item ' || item
         from payment p join payment_event e on e.payment_id = p.id and e.kind = 'paid'

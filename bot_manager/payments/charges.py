@@ -108,7 +108,7 @@ def charge(payment: int) -> None:
 
 def _start(payment_id: int) -> list[Choice] | None:
     """Takes the payment for this run and decides whom to ask; None when it needs no code any more. Raises Busy."""
-    payment = db.session.get(Payment, payment_id, with_for_update=True)
+    payment = db.session.get(Payment, payment_id, with_for_update={"key_share": True})
     if payment is None or payment.status != PaymentStatus.NEW:
         return None
     if payment.claimed_at and (rest := payment.claimed_at + CLAIM - datetime.now(UTC)) > timedelta(0):

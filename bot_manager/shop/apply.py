@@ -102,15 +102,18 @@ def _write_gateways(entries: Iterable[GatewayEntry], seller_id: int) -> dict[str
     return written
 
 
+_SET = ("priority", "weight", "active", "fee_fixed_cents", "fee_basis_points")
+
+
 def _write_gateway(entry: GatewayEntry, gateway: Gateway | None, seller_id: int) -> Gateway:
     if gateway is None:
         gateway = Gateway(seller_id=seller_id)
-        _set(gateway, entry, "name", "kind", "priority", "weight", "active")
+        _set(gateway, entry, "name", "kind", *_SET)
         sellers.add_gateway(gateway, _merged({}, entry.credentials))
     elif not gateway.own:  # our sandbox, named in a file, is only told of
         if gateway.archived_at or gateway.active != entry.active:
             breakers.reset(gateway)
-        _set(gateway, entry, "priority", "weight", "active")
+        _set(gateway, entry, *_SET)
         gateway.archived_at = None
         _write_credentials(gateway, entry.credentials)
     return gateway

@@ -71,7 +71,9 @@ def _seller(seller: Seller) -> dict[str, Any]:
 
 
 def _gateway(gateway: Gateway) -> dict[str, Any]:
-    return _picked(gateway, ("name", "kind", "priority", "weight", "active"))
+    picked = _picked(gateway, ("name", "kind", "priority", "weight", "active"))
+    fees = {"fee_fixed": gateway.fee_fixed_cents, "fee_percent": gateway.fee_basis_points}
+    return picked | {name: reais(value) for name, value in fees.items() if value is not None}
 
 
 def _offer(offer: Offer) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class SellerEntry:
 
 @dataclass(frozen=True, slots=True)
 class GatewayEntry:
-    """credentials: only those given; an empty one takes the stored one away."""
+    """credentials: only those given; an empty one takes the stored one away. fee_basis_points: 0.99 % is 99."""
 
     line: int
     name: str
@@ -45,6 +45,8 @@ class GatewayEntry:
     priority: int = 1
     weight: int = 1
     active: bool = True
+    fee_fixed_cents: int | None = None
+    fee_basis_points: int | None = None
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -148,7 +150,10 @@ def _lined(document: Document, section: str) -> Iterator[dict[str, Any]]:
 
 def _gateway(entry: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in (entry.get("credentials") or {}).items() if value is not None}
-    return _whole(entry, "priority", "weight") | {"credentials": given}
+    tariff = {"fee_fixed": "fee_fixed_cents", "fee_percent": "fee_basis_points"}
+    fees = {column: rules.cents(entry[name]) for name, column in tariff.items() if entry.get(name) is not None}
+    kept = {name: value for name, value in entry.items() if name not in tariff}
+    return _whole(kept, "priority", "weight") | fees | {"credentials": given}
 
 
 def _offer(entry: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,12 @@ def _gateway() -> Schema:
         "priority": _number("A ordem: o menor número é tentado primeiro.", 1, 1000, 1),
         "weight": _number("A parte desta conta entre as de mesma priority.", 1, 1000, 1),
         "active": _flag("Se recebe cobranças novas.", default=True),
+        "fee_fixed": _or_null(
+            _pattern(r"[0-9]{1,4}\.[0-9]{2}", 'A parte fixa da tarifa de cada PIX, entre aspas: "0.35".')
+        ),
+        "fee_percent": _or_null(
+            _pattern(r"[0-9]{1,2}\.[0-9]{2}", 'A parte em porcento da tarifa de cada PIX, entre aspas: "0.99".')
+        ),
         "credentials": {"type": ["object", "null"], "description": "Omitidas, valem as já guardadas."},
     }
     fields = {kind: {"credentials": _credentials(gateway)} for kind, gateway in sorted(kinds.items())}

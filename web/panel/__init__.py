@@ -14,6 +14,7 @@ from web.panel import (
     access,
     account,
     assets,
+    books,
     bots,
     chat,
     door,
@@ -32,7 +33,7 @@ from web.panel import operator as operators
 shop = Blueprint("shop", __name__, url_prefix="/loja/<int:seller_id>", template_folder="../templates")
 
 access.guard(shop)
-for room in (home, sales, bots, gateways, chat):
+for room in (home, sales, bots, gateways, books, chat):
     shop.register_blueprint(room.room)
 
 operator = Blueprint("operator", __name__, url_prefix="/operacao", template_folder="../templates")
