@@ -1,16 +1,22 @@
-"""One seller's flood beside another's everyday: at the door, and in the worker. Alone and amid the flood in turns."""
+"""One seller's flood beside another's everyday: at the door, and in the worker. Alone and amid the flood in turns.
+
+The floor is the same flood at a server on this machine that does nothing: what is felt of that is the machine's. It has
+a second goal because the load itself, two processes of ours and PostgreSQL share two cores here.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from benchmarks import load
+from benchmarks.levels import posts
 from benchmarks.report import Goal, Report
 from benchmarks.shops import Market
-from benchmarks.stage import Stage, opened, wait_until
+from benchmarks.stage import GUNICORN, Stage, opened, wait_until
 
 ROUNDS = 2
 SECONDS = 5
@@ -44,11 +50,13 @@ def run() -> Report:
         market = Market(stage)
         loud, calm = market.alone(0), market.alone(1)
         found: dict[str, Times] = {}
-        with stage.web() as web:
+        with stage.served(*GUNICORN, "benchmarks.floor:asgi") as idle, stage.web() as web:
             load.closed(web.port, [*market.woovi_notices(200), *market.starts(200)], 16)
             for name, flood in (("1,000/s", _due), (f"{FLOOD_CONNECTIONS} connections", _at_once)):
                 found[f"notice, {name}"] = _door(web.port, flood, loud.woovi_notices, calm.woovi_notices)
                 found[f"update, {name}"] = _door(web.port, flood, loud.starts, calm.starts)
+            empty = partial(posts, "/nothing")
+            found["notice, 1,000/s elsewhere"] = _door(web.port, _due, empty, calm.woovi_notices, flooded=idle.port)
             stage.run("delete from procrastinate_jobs")
             stage.run("update inbox set state = 'done'")
             replies = _worker(stage, web.port, loud, calm)
@@ -56,6 +64,8 @@ def run() -> Report:
     rows.append(_row(f"reply, {BACKLOG} updates waiting", *replies))
     what = "p99 amid the flood, as a multiple of alone"
     goals = [Goal(f"{name}: {what}", _ratio(times), 2.0, "times") for name, times in found.items()]
+    above = _ratio(found["notice, 1,000/s"]) / _ratio(found["notice, 1,000/s elsewhere"])
+    goals.append(Goal("notice, 1,000/s: the same beside the floor", above, 2.0, "times"))
     goals.append(Goal("another bot's slowest reply", replies[1][-1], 1000.0, "ms"))
     return Report("One seller's flood beside another's everyday (ms)", rows, goals=goals)
 
@@ -75,14 +85,14 @@ def _ratio(times: Times) -> float:
 # The door ---------------------------------------------------------------------------------------------------------
 
 
-def _door(port: int, flood: Flood, loud: Requests, calm: Requests) -> Times:
-    """The calm one's times, alone and amid the flood."""
+def _door(port: int, flood: Flood, loud: Requests, calm: Requests, *, flooded: int | None = None) -> Times:
+    """The calm one's times, alone and amid the flood. flooded: the port of another server that the flood goes to."""
     alone, amid = [], []
     for _ in range(ROUNDS):
         alone += _everyday(port, calm)
         requests = loud(int(FLOOD_RATE * (SECONDS + 2)))
         with ThreadPoolExecutor(1) as beside:
-            flooding = beside.submit(flood, port, requests)
+            flooding = beside.submit(flood, flooded or port, requests)
             time.sleep(1)
             amid += _everyday(port, calm)
             flooding.result()
