@@ -10,8 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select, text
 
+import gateways
 from bot_manager import sellers
 from bot_manager.security import doors
+from gateways.base import PayerField
 from models import (
     Bot,
     BotState,
@@ -390,6 +392,20 @@ def test_a_sale_that_is_not_there_is_not_found(panel: World, cast: Cast, name: s
 
 
 # Bots, recebimento --------------------------------------------------------------------------------------------------
+
+
+def test_what_a_provider_wants_of_the_buyer_and_that_it_is_experimental_is_told(
+    ours: Ours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "pede do comprador" not in ours.page("/recebimento")
+    edge = type(gateways.get("pushinpay"))
+    monkeypatch.setattr(edge, "payer_needs", frozenset({PayerField.DOCUMENT, PayerField.NAME}))
+    monkeypatch.setattr(edge, "experimental", True)
+
+    page = ours.page("/recebimento")
+
+    assert "pede do comprador: nome completo e CPF ou CNPJ." in page
+    assert "Experimental." in page
 
 
 def test_a_bot_says_its_state_and_its_remedy(ours: Ours) -> None:

@@ -9,9 +9,13 @@ from flask import Blueprint, g, render_template
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
+import gateways
 from bot_manager.addresses import get_webhook_url
 from bot_manager.app import settings
+from bot_manager.funnels.payer import ORDER
 from bot_manager.payments import breakers
+from gateways.base import Gateway as Edge
+from gateways.base import PayerField
 from gateways.breaker import OPENS_AFTER
 from models import Gateway, db
 from web.panel.access import here
@@ -19,18 +23,30 @@ from web.panel.format import clock
 from web.panel.lookup import gateway_label
 from web.panel.states import Word
 
+_PAYER = {
+    PayerField.NAME: "nome completo",
+    PayerField.EMAIL: "e-mail",
+    PayerField.PHONE: "telefone",
+    PayerField.DOCUMENT: "CPF ou CNPJ",
+}
+
 room = Blueprint("gateways", __name__, url_prefix="/recebimento")
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """address: where this account's notices go, secret included; only the owner sees it."""
+    """address: where this account's notices go, secret included; only the owner sees it.
+
+    wants: what the provider asks of the buyer, or "". experimental: its file is built from weak facts.
+    """
 
     gateway: Gateway
     label: str
     word: Word
     sentence: str
     address: str | None
+    wants: str
+    experimental: bool
 
 
 @room.get("")
@@ -45,7 +61,14 @@ def index() -> ResponseReturnValue:
 def _shown(gateway: Gateway) -> Shown:
     state, sentence = _state(gateway)
     address = get_webhook_url(gateway) if g.place.role == "owner" and not gateway.own else None
-    return Shown(gateway, gateway_label(gateway.kind), state, sentence, address)
+    edge = gateways.all_gateways().get(gateway.kind)
+    label, experimental = gateway_label(gateway.kind), bool(edge and edge.experimental)
+    return Shown(gateway, label, state, sentence, address, _wants(edge), experimental)
+
+
+def _wants(edge: Edge | None) -> str:
+    *others, last = [_PAYER[field] for field in ORDER if edge and field in edge.payer_needs] or [""]
+    return f"{', '.join(others)} e {last}" if others else last
 
 
 def _state(gateway: Gateway) -> tuple[Word, str]:
