@@ -505,12 +505,20 @@ class AttemptState(StrEnum):
 
 
 class ChargeAttempt(Base):
-    """One try to charge one payment at one gateway account. provider_id is unique within the account."""
+    """One try to charge one payment at one gateway account. provider_id is unique within the account.
+
+    booked: the state that the books know of; what an older program settles is booked by the clock.
+    """
 
     __tablename__ = "charge_attempt"
     __table_args__ = (
         UniqueConstraint("gateway_id", "provider_id"),
         _late_index("ix_charge_attempt_transfer", "gateway_id", "end_to_end_id", where="end_to_end_id is not null"),
+        Index(
+            "ix_charge_attempt_unbooked",
+            "id",
+            postgresql_where=text("state in ('paid', 'refunded') and booked is distinct from state"),
+        ),
     )
 
     id: Mapped[int] = _key()
@@ -524,6 +532,7 @@ class ChargeAttempt(Base):
     started_at: Mapped[datetime] = _now()
     ended_at: Mapped[datetime | None]
     paid_at: Mapped[datetime | None]
+    booked: Mapped[str | None]
 
 
 class LedgerEntry(Base):

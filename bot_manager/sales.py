@@ -124,6 +124,7 @@ _PAY_ATTEMPT = (
     .where(_attempt.c.id == bindparam("id_"), _attempt.c.state.not_in(CONCLUDED))
     .values(
         state=AttemptState.PAID,
+        booked=AttemptState.PAID,
         paid_at=bindparam("at"),
         provider_id=func.coalesce(_attempt.c.provider_id, bindparam("provider")),
         end_to_end_id=bindparam("end_to_end"),
@@ -283,7 +284,9 @@ def _refund(found: Match) -> Outcome:
     """The money of one charge went back. The sale goes back with it, unless another charge of it is paid or may be."""
     mine = ChargeAttempt.id == found.attempt_id, ChargeAttempt.state != AttemptState.REFUNDED
     paid_at = db.session.scalar(select(ChargeAttempt.paid_at).where(ChargeAttempt.id == found.attempt_id))
-    if not _changed(update(ChargeAttempt).where(*mine).values(state=AttemptState.REFUNDED)):
+    if not _changed(
+        update(ChargeAttempt).where(*mine).values(state=AttemptState.REFUNDED, booked=AttemptState.REFUNDED)
+    ):
         return Outcome.DUPLICATE
     # Its lock keeps two refunds at once from each taking the other's charge for one that stays.
     payment = db.session.get_one(Payment, found.payment_id, with_for_update={"key_share": True})

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from bot_manager import sales, sellers
+from bot_manager.payments import ledger
 from gateways.base import ChargeState, Status
 from models import Bot, Gateway, Offer, Payment, db
 from tests.line import Line
@@ -155,6 +156,22 @@ def test_two_codes_of_one_sale_paid_are_two_entries(line: Line, shop: Shop) -> N
 
     assert tell(shop, Status.PAID) is sales.Outcome.PAID_TWICE
     assert entries(line) == [("sale", CENTS), ("sale", CENTS)]
+
+
+def test_what_an_older_program_settled_is_booked_by_the_clock(line: Line, shop: Shop) -> None:
+    """It knows neither the books nor which state they know of."""
+    tell(shop, Status.PAID)
+    tell(shop, Status.REFUNDED)
+    line.change("set local session_replication_role = replica; delete from ledger_entry")
+    line.change("update charge_attempt set booked = null")
+
+    with line._owner.begin() as connection:
+        ledger.catch_up(connection)
+    line.pass_time(1)
+    line.work()
+
+    assert entries(line) == [("sale", CENTS), ("refund", -CENTS)]
+    assert line.rows("select booked from charge_attempt") == [{"booked": "refunded"}]
 
 
 # What the seller sees -----------------------------------------------------------------------------------------------

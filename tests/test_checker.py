@@ -23,6 +23,7 @@ TO_OTHER_SELLER = "update {} set seller_id = (select max(id) from seller)"
 BROKEN = {
     "paid_without_one_audit": "delete from payment_event where kind = 'paid'",
     "charge_without_its_entry": "delete from ledger_entry",
+    "late_entry": "update charge_attempt set booked = null",
     "entry_without_its_charge": "update charge_attempt set paid_at = null",
     "more_back_than_came": "update ledger_entry set kind = 'refund', amount_cents = -1 where kind = 'sale'",
     "sold_without_delivery": "update message set delivery_id = null; delete from delivery",

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bot_manager.database import patience
 from bot_manager.jobs import queue
-from bot_manager.payments import reconcile
+from bot_manager.payments import ledger, reconcile
 from bot_manager.security import events, limits, logins
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class Clock:
         self._every(1, sweep)
         self._every(1, queue.free_the_dead)
         self._every(10, queue.clean_up)  # 500 jobs a second, more than a worker ends: what is left would only grow
+        self._every(10, ledger.catch_up)
         self._every(60, events.forget_security_events)
         self._every(600, limits.drop_full_allowances)
         self._every(600, logins.drop_old_logins)

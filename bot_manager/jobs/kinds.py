@@ -15,7 +15,7 @@ from bot_manager.channels.telegram import Telegram
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Run
 from bot_manager.ops import dead_letters
-from bot_manager.payments import accounts, charges, notices, reconcile
+from bot_manager.payments import accounts, charges, ledger, notices, reconcile
 from tracking import purchases
 
 
@@ -46,6 +46,7 @@ def runs(on: Runtime) -> dict[Name, Run]:
         Name.RECONCILE: _in_thread(on, reconcile.reconcile),
         Name.CONFIRM: _in_thread(on, notices.confirm),
         Name.REMATCH: _in_thread(on, notices.rematch),
+        Name.BOOK: _in_thread(on, ledger.book),
         Name.REPORT_PURCHASE: _in_thread(on, purchases.report),
         Name.SEND_CONVERSION: _in_thread(on, purchases.send_meta_pixel_purchase_event),
         Name.FETCH_PUBLIC_KEYS: _in_thread(on, accounts.fetch_public_keys),

@@ -23,6 +23,7 @@ class Name(StrEnum):
     RECONCILE = "reconcile"
     CONFIRM = "confirm"
     REMATCH = "rematch"
+    BOOK = "book"
     DELIVER = "deliver"
     ADMIT = "admit"
     END_ACCESS = "end_access"
@@ -45,6 +46,7 @@ LANES: dict[Name, Lane] = {
     Name.RECONCILE: Lane.MONEY,
     Name.CONFIRM: Lane.MONEY,
     Name.REMATCH: Lane.MONEY,
+    Name.BOOK: Lane.BULK,
     Name.ADMIT: Lane.CHAT,
     Name.END_ACCESS: Lane.BULK,
     Name.TAKE_ACCESS_BACK: Lane.MONEY,

@@ -73,9 +73,12 @@ RULES = {
         having p.status = 'paid' and count(e.id) <> 1 or p.status not in ('paid', 'refunded') and count(e.id) > 0""",
     "charge_without_its_entry": """
         select 'attempt ' || a.id from charge_attempt a join payment p on p.id = a.payment_id
-        where not p.test and a.paid_at is not null and a.state in ('paid', 'refunded')
+        where not p.test and a.paid_at is not null and a.state in ('paid', 'refunded') and a.booked = a.state
         and (select count(*) from ledger_entry l where l.attempt_id = a.id and l.kind = 'sale'
              and l.amount_cents = p.amount_cents and l.gateway_id = a.gateway_id) <> 1""",
+    "late_entry": """
+        select 'attempt ' || id from charge_attempt where state in ('paid', 'refunded')
+        and booked is distinct from state and coalesce(paid_at, ended_at) < :late""",
     "entry_without_its_charge": """
         select 'entry ' || l.id from ledger_entry l join charge_attempt a on a.id = l.attempt_id
         join payment p on p.id = a.payment_id

@@ -10,8 +10,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import text
+from sqlalchemy.engine import Connection
 
-from models import db
+from bot_manager.jobs.names import Name
+from models import AttemptState, Payment, db
 
 
 class Kind(StrEnum):
@@ -41,6 +43,16 @@ _REFUND = text(
     "  where l.attempt_id = a.id and l.kind = 'refund') told"
     " where a.id = :attempt and :total > told.back on conflict (attempt_id, key) do nothing"
 )
+_UNBOOKED = "state in ('paid', 'refunded') and booked is distinct from state"
+_READ_ALL = text("select set_config('app.operator', 'on', true)")
+_CATCH_UP = text(
+    "insert into timer (key, kind, seller_id, args, trace_id, due_at)"  # noqa: S608 - our own words
+    " select 'book:' || id, :kind, seller_id, jsonb_build_object('attempt', id), '', now() from charge_attempt"
+    f" where {_UNBOOKED} order by id limit :batch on conflict do nothing"
+)
+_CLAIM = text(
+    f"update charge_attempt set booked = state where id = :attempt and {_UNBOOKED} returning payment_id, state, paid_at"  # noqa: S608
+)
 _LOCK = text("select 1 from charge_attempt where id = :attempt for update")
 
 
@@ -57,3 +69,20 @@ def book_refund(attempt_id: int, total_cents: int) -> bool:
     db.session.execute(_LOCK, {"attempt": attempt_id})
     result = db.session.execute(_REFUND, {"attempt": attempt_id, "total": total_cents})
     return bool(getattr(result, "rowcount", 0))
+
+
+def catch_up(connection: Connection, batch: int = 500) -> None:
+    """Has what an older program settled, which knows of no books, written into them."""
+    connection.execute(_READ_ALL)
+    connection.execute(_CATCH_UP, {"kind": Name.BOOK, "batch": batch})
+
+
+def book(attempt: int) -> None:
+    """A job: what is known of this charge is in the books when it ends."""
+    row = db.session.execute(_CLAIM, {"attempt": attempt}).one_or_none()
+    payment = db.session.get_one(Payment, row.payment_id) if row else None
+    if row and payment and row.paid_at and not payment.test:
+        book_sale(attempt, payment.amount_cents, row.paid_at, None)
+        if row.state == AttemptState.REFUNDED:
+            book_refund(attempt, payment.amount_cents)
+    db.session.commit()

@@ -55,8 +55,17 @@ def upgrade() -> None:
     op.execute(
         "create policy operator_reads on ledger_entry for select using (current_setting('app.operator', true) = 'on')"
     )
+    op.add_column("charge_attempt", sa.Column("booked", sa.Text(), nullable=True))
     op.execute(SOLD_BEFORE)
     op.execute(GONE_BACK_BEFORE)
+    op.execute("update charge_attempt set booked = state where state in ('paid', 'refunded')")
+    op.create_index(
+        "ix_charge_attempt_unbooked",
+        "charge_attempt",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("state in ('paid', 'refunded') and booked is distinct from state"),
+    )
     op.execute(
         "create function ledger_stands() returns trigger language plpgsql as"
         " $$ begin raise exception 'a ledger entry is never changed: write another one'; end $$"
@@ -70,5 +79,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("ledger_entry")
     op.execute("drop function ledger_stands()")
+    op.drop_index("ix_charge_attempt_unbooked", table_name="charge_attempt")
+    op.drop_column("charge_attempt", "booked")
     op.drop_column("gateway", "fee_basis_points")
     op.drop_column("gateway", "fee_fixed_cents")
