@@ -6,17 +6,22 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
 import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, TextIO
 
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 seller_id: ContextVar[int | None] = ContextVar("seller_id", default=None)
 
+logger = logging.getLogger(__name__)
+
+_WITH_OWN_WAYS = ("gunicorn.error",)
 _QUIET = ("procrastinate", "apscheduler", "urllib3", "aiohttp.access", "alembic", "asyncio", "telegram")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -92,11 +97,26 @@ def bound(trace: str, seller: int | None = None) -> Iterator[None]:
 
 
 def set_up(log_format: str, level: str) -> None:
+    """From here on all that this process says goes through us, also what nobody caught."""
     root = logging.getLogger()
     root.handlers = [handler(log_format, sys.stderr)]
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _WITH_OWN_WAYS:
+        other = logging.getLogger(name)
+        other.handlers, other.propagate = [], True
+    sys.excepthook = _not_caught
+    threading.excepthook = lambda what: _not_caught(what.exc_type, what.exc_value, what.exc_traceback)
+    sys.unraisablehook = lambda what: _not_caught(what.exc_type, what.exc_value, what.exc_traceback)
+
+
+def _not_caught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """The interpreter would write down its words, which may be anybody's."""
+    if error is None or issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), traceback)
+    elif not issubclass(kind, SystemExit):
+        logger.critical("nobody caught an error", exc_info=(kind, error, traceback))
 
 
 def handler(log_format: str, stream: TextIO) -> logging.Handler:

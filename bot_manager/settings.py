@@ -14,6 +14,9 @@ from types import MappingProxyType
 from typing import Self
 from urllib.parse import urlsplit
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
 TELEGRAM_API_URL = "https://api.telegram.org"
 META_GRAPH_URL = "https://graph.facebook.com"
 _LOG_FORMATS = ("json", "console")
@@ -113,6 +116,10 @@ class _Reader:
         value = self.text(name)
         if value and urlsplit(value).scheme not in ("postgresql", "postgres"):
             raise BadSetting(name, "give an address like postgresql://user:password@host/database")
+        if value and not _is_read_by_libpq(value):
+            raise BadSetting(
+                name, "PostgreSQL can't read it; write spaces and signs in its password as %20 and the like"
+            )
         return value.replace("postgres://", "postgresql://", 1) or None
 
     def port(self, name: str, default: int) -> int:
@@ -160,6 +167,14 @@ class _Reader:
         kinds = {name.removesuffix("_API_URL") for name in names if name.endswith("_API_URL")} - not_gateways
         found = {kind.lower(): self.url(f"{kind}_API_URL") for kind in kinds}
         return MappingProxyType({kind: url for kind, url in found.items() if url})
+
+
+def _is_read_by_libpq(url: str) -> bool:
+    try:
+        ports = str(conninfo_to_dict(url).get("port", ""))
+    except ProgrammingError:  # it quotes the password
+        return False
+    return all(port.isdecimal() for port in ports.split(",") if port)  # one for each host
 
 
 def engine_url(database_url: str) -> str:

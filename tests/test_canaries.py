@@ -3,226 +3,46 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import re
+import socket
+import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from sqlalchemy import select, text
+from sqlalchemy import text
 
-from bot_manager import log, sellers
-from bot_manager.addresses import get_webhook_url
-from bot_manager.app import look_across_sellers, vault
-from bot_manager.security import doors
-from bot_manager.security.vault import new_secret
-from models import Bot, Gateway, Role, User, db
+from bot_manager import log
+from bot_manager.ops import programs
+from models import db
+from tests.canaries import IN_THE_OPEN, PERSON, SAID, Cage, heard, in_pages, in_the_database, knock, sell_in_a_storm
 from tests.line import Line
-from tests.shops import Shop, open_shop
-from tests.world import Status
+from tests.theirs import PASSWORDS, Guest, Theirs
+from tests.until import until
+from tests.world import World
 
-PASSWORD = "canario-senha-que-canta"
-PERSON = {"first_name": "Anastácia", "last_name": "Quintela", "username": "anaquint"}
-SAID = {
-    "cpf": "11144477735",
-    "cpf with dots": "529.982.247-25",
-    "phone": "+5511987650123",
-    "phone without plus": "5521976543210",
-    "e-mail": "anastacia.quintela@example.org",
-    "pix key": "7d9f0335-8dcf-4a5a-8f3c-6c1d9a1f0c55",
-    "payer": "Hermengarda Quintela",
-    "words": "meu segredo é o periquito",
-}
-
-
-@dataclass
-class Cage:
-    """canaries: what each is → its song. heard: what came out where anybody can hear it."""
-
-    line: Line
-    shop: Shop
-    canaries: dict[str, str]
-    log_json: io.StringIO
-    log_console: io.StringIO
-    answers: list[str] = field(default_factory=list)
-
-    def note(self, answer: requests.Response) -> requests.Response:
-        headers = {name: value for name, value in answer.headers.items() if name != "Set-Cookie"}
-        self.answers.append(f"{headers} {answer.text}")
-        return answer
-
-    def songs(self, *but: str) -> dict[str, str]:
-        return {name: song for name, song in self.canaries.items() if name not in but}
-
-    def all_of_it(self) -> str:
-        """What an error of our own may carry: everything."""
-        return " ".join(self.canaries.values())
-
-    def quoted(self, *names: str) -> str:
-        """What another company may say of what it was sent; what it calls names stands in quotes."""
-        known = {*SAID} - {"payer", "words", "pix key"}
-        sent = [self.canaries[name] for name in (*names, *known)]
-        people = [*PERSON.values(), SAID["payer"], SAID["words"]]
-        return " ".join([*sent, *(f'"{each}"' for each in people)])
-
-
-def heard(songs: dict[str, str], where: str) -> list[str]:
-    forms = {
-        name: (song, song.encode().hex(), json.dumps(song)[1:-1], re.sub(r"\D", "", song) if "cpf" in name else song)
-        for name, song in songs.items()
-    }
-    return sorted(name for name, ways in forms.items() if any(way in where for way in ways))
+CALM_S = 120.0
+_FIRST_LOGIN = r"First login: \S+ · (\S+) \(shown this once\)"  # to the operator, at the first start alone
 
 
 @pytest.fixture
-def cage(line: Line) -> Iterator[Cage]:
-    streams = io.StringIO(), io.StringIO()
-    handlers = [log.handler("json", streams[0]), log.handler("console", streams[1])]
+def logs() -> Iterator[dict[str, io.StringIO]]:
+    """What is logged in this process, in both forms, at its loudest."""
+    streams = {"json": io.StringIO(), "console": io.StringIO()}
+    handlers = [log.handler(form, stream) for form, stream in streams.items()]
     root, level = logging.getLogger(), logging.getLogger().level
     root.setLevel("DEBUG")
     for name in (*log._QUIET, "werkzeug"):  # the product's server is gunicorn, which keeps no list of requests
         logging.getLogger(name).setLevel(logging.WARNING)
     for handler in handlers:
         root.addHandler(handler)
-    shop = open_shop(line, gateways=("pushinpay", "woovi"))
-    yield Cage(line, shop, _canaries(line, shop), *streams)
+    yield streams
     for handler in handlers:
         root.removeHandler(handler)
     root.setLevel(level)
-
-
-def _canaries(line: Line, shop: Shop) -> dict[str, str]:
-    with line.seller(shop.seller_id):
-        gateways = {kind: db.session.get_one(Gateway, number) for kind, number in shop.gateways.items()}
-        bot = db.session.get_one(Bot, shop.bot_id)
-        opened = {
-            kind: vault().open_json(g.credentials_sealed, "gateway.credentials", shop.seller_id)
-            for kind, g in gateways.items()
-        }
-        secrets = {f"{kind} webhook secret": get_webhook_url(g).rpartition("/")[2] for kind, g in gateways.items()}
-        user = db.session.scalars(select(User)).one()
-        invitation = sellers.invite(shop.seller_id, user.id)
-        user.password = sellers.hash_password(PASSWORD)
-        keys = {"telegram secret": doors.telegram_secret(bot.public_id), "invitation": invitation}
-        db.session.commit()
-    other = {f"{kind} credential": next(iter(values.values())) for kind, values in opened.items()}
-    pixel = {"bot token": shop.token, "pixel token": f"pixel-token-{shop.pixel_id}", "password": PASSWORD}
-    people = {f"person's {name}": value for name, value in PERSON.items()}
-    return {
-        **secrets,
-        **other,
-        **keys,
-        **pixel,
-        **people,
-        **SAID,
-        "made-up secret": new_secret(),
-        "api key": new_secret(),
-    }
-
-
-def csrf(page: str) -> str:
-    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
-    assert found
-    return found[1]
-
-
-def _log_in(cage: Cage, email: str, password: str) -> requests.Session:
-    browser = requests.Session()
-    browser.headers["Accept"] = "text/html"
-    page = browser.get(f"{cage.line.url}/login", timeout=10)
-    form = {"email": email, "password": password, "csrf_token": csrf(page.text)}
-    cage.note(browser.post(f"{cage.line.url}/login", form, timeout=10, allow_redirects=False))
-    return browser
-
-
-def _sale_in_a_storm(cage: Cage) -> None:
-    """Each stage fails first, its error full of canaries; then the sale is made."""
-    line, world, shop = cage.line, cage.line.world, cage.shop
-    person = world.telegram.person(**PERSON)
-    refusal = {"ok": False, "error_code": 400, "description": f"Bad Request: {cage.quoted('bot token')}"}
-    for call, fake, answer in (
-        ("/sendMessage", world.telegram, Status(502, refusal | {"error_code": 502})),
-        ("/pix/cashIn", world.pushinpay, Status(422, {"message": cage.quoted("pushinpay credential")})),
-        (
-            "/events",
-            world.meta,
-            Status(400, {"error": {"message": cage.all_of_it(), "type": "OAuthException", "code": 190}}),
-        ),
-    ):
-        fake.fail(call, how=answer)
-    agent = {"User-Agent": "Mozilla/5.0 (Canary) Android", "X-Forwarded-For": "203.0.113.99"}
-    query = {
-        "utm_source": "ig",
-        "fbclid": "IwAR0canary",
-        "email": SAID["e-mail"],
-        "access_token": cage.canaries["pixel token"],
-    }
-    click = cage.note(
-        requests.get(f"{line.url}/go/{shop.slug}", query, headers=agent, allow_redirects=False, timeout=10)
-    )
-    person.start(shop.token, click.headers["Location"].partition("?start=")[2])
-    line.work()
-    line.pass_time(5)
-    person.say(shop.token, " ".join(SAID.values()))
-    person.tap(shop.token, person.button(shop.token, "Curso Completo"))
-    line.work()
-    world.pushinpay.fail("/transactions/", how=Status(500, {"message": cage.quoted("pushinpay credential")}))
-    charges = [*world.woovi.charges.values(), *world.pushinpay.charges.values()]
-    assert charges
-    payer = {
-        "customer": {
-            "name": SAID["payer"],
-            "taxID": {"taxID": SAID["cpf"]},
-            "email": SAID["e-mail"],
-            "phone": SAID["phone"],
-        }
-    }
-    for charge in world.woovi.charges.values():
-        world.woovi.send_notice(charge, signature="wrong", changes=payer)
-        world.woovi.pay(charge)
-    for charge in list(world.pushinpay.charges):
-        world.pushinpay.send_notice(
-            charge,
-            changes={
-                "payer_name": SAID["payer"],
-                "payer_national_registration": SAID["cpf"],
-                "pix_key": SAID["pix key"],
-            },
-        )
-        world.pushinpay.pay(charge)
-    world.woovi.wait_for(lambda: shop.payments()[0]["status"] == "paid")
-    line.work()
-    line.pass_time(90)
-
-
-def _knock(cage: Cage) -> None:
-    """Secrets where they do not belong: in paths, queries, headers and forms."""
-    url, songs = cage.line.url, cage.canaries
-    for secret in (songs["made-up secret"], songs["woovi webhook secret"], songs["bot token"], songs["invitation"]):
-        for path in (
-            f"/webhook/woovi/{secret}",
-            f"/webhook/{secret}/x",
-            f"/tg/{secret}",
-            f"/go/{secret}",
-            f"/convite/x{secret}",
-        ):
-            cage.note(requests.post(f"{url}{path}", f"not json {SAID['cpf']}", timeout=10))
-            requests.get(f"{url}{path}?t={secret}", headers={"Accept": "text/html"}, timeout=10)
-    headers = {
-        "Authorization": f"Bearer {songs['api key']}",
-        "X-Telegram-Bot-Api-Secret-Token": songs["telegram secret"],
-    }
-    cage.note(requests.get(f"{url}/health", headers=headers, timeout=10))
-    cage.note(
-        requests.post(
-            f"{url}/csp", json={"csp-report": {"blocked-uri": f"https://x/{songs['invitation']}"}}, timeout=10
-        )
-    )
-    for _ in range(12):
-        _log_in(cage, "nobody@example.org", "wrong " + PASSWORD)
 
 
 def _break_the_core(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,85 +70,170 @@ def _break_the_core(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
                 line.pass_time(100)
 
 
-@pytest.fixture
-def flown(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> Cage:
-    _sale_in_a_storm(cage)
-    _knock(cage)
-    _break_the_core(cage, monkeypatch)
-    return cage
-
-
-def test_no_canary_is_heard_anywhere(flown: Cage) -> None:
+def test_no_canary_is_heard_anywhere(line: Line, logs: dict[str, io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
     """In one flight, since it takes a whole line: logs of both kinds, every column, every answer, every page."""
-    pages = _pages(flown)
-    wild = flown.songs()
-    assert [row["status"] for row in flown.shop.payments()] == ["paid"]
-    assert len(wild) >= 20
+    cage = Cage(line)
+    sell_in_a_storm(cage)
+    knock(cage)
+    _break_the_core(cage, monkeypatch)
+    pages = in_pages(cage)
+
+    assert [row["status"] for row in cage.shop.payments()] == ["paid"]
+    assert len(cage.canaries) >= 45
+    assert len(set(cage.canaries.values())) == len(cage.canaries)
     out = {
-        "logs, JSON": heard(wild, flown.log_json.getvalue()),
-        "logs, console": heard(wild, flown.log_console.getvalue()),
-        "database": heard(wild, _dump(flown.line)),
-        "answers": heard(wild, "\n".join(flown.answers)),
-        **{f"pages of {who}": heard(flown.songs(*SHOWN_TO.get(who, ())), html) for who, html in pages.items()},
+        "logs, JSON": heard(cage.songs(), logs["json"].getvalue()),
+        "logs, console": heard(cage.songs(), logs["console"].getvalue()),
+        "answers": heard(cage.songs(), "\n".join(cage.answers)),
+        **in_the_database(cage),
+        **pages,
     }
     assert {where: songs for where, songs in out.items() if songs} == {}
 
 
-# The shop's owner sees their customers' names, and the addresses that they have to give to their gateways.
-SHOWN_TO = {
-    "owner": ("pushinpay webhook secret", "woovi webhook secret", *(f"person's {name}" for name in PERSON)),
-}
+# The processes --------------------------------------------------------------------------------------------------------
 
 
-def _dump(line: Line) -> str:
-    """Every table, the job engine's too: what backups hold in the open is no more than this."""
-    names = line.rows("select relname from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace")
-    rows = [line.rows(f'select t::text as row from "{row["relname"]}" t') for row in names]
-    return "\n".join(str(row["row"]) for table in rows for row in table)
+@pytest.mark.slow
+def test_no_canary_is_heard_from_the_processes_their_commands_and_their_backups(tmp_path: Path) -> None:
+    """Web, worker and what watches over them, at their loudest, while companies fail and the database is restarted."""
+    loud = {"LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", "TRUSTED_PROXIES": "127.0.0.1"}
+    with Theirs(tmp_path / "theirs") as theirs, World() as world, Guest(world, tmp_path, theirs, **loud) as product:
+        product.start()
+        product.spawn("worker", LOG_FORMAT="console")
+        cage = Cage(product)
+        first_login = until(lambda: re.search(_FIRST_LOGIN, product.log.read_text()), 30)
+        database = {f"database password of {role}": word for role, word in PASSWORDS.items()}
+        cage.canaries |= database | {"operator's first password": first_login[1]}
 
+        sell_in_a_storm(cage)
+        knock(cage)
+        _say_what_is_no_http(cage)
+        _restart_the_database(cage, theirs)
+        _refuse_the_bot(cage)
+        _stop_working(cage)
+        pages = in_pages(cage)
+        said = _said_by_commands(cage, product, tmp_path)
+        product.stop()
 
-def _pages(cage: Cage) -> dict[str, str]:
-    """Every page without an argument but the seller's, as owner, as another shop's owner, as operator, as nobody."""
-    line, shop = cage.line, cage.shop
-    other = open_shop(line)
-    with line.app.app_context():
-        role = Role(name="operator")
-        sellers.add_user("olga@example.net", PASSWORD, role)
-        look_across_sellers()
-        emails = {
-            row.seller_id: row.email
-            for row in db.session.execute(
-                text('select m.seller_id, u.email from membership m join "user" u on u.id = m.user_id')
-            )
+        assert {row["status"] for row in cage.shop.payments()} == {"paid"}
+        assert len(cage.canaries) >= 50
+        out = {
+            "processes": heard(cage.songs(), product.log.read_text(errors="replace").replace(first_login[0], "")),
+            "answers": heard(cage.songs(), "\n".join(cage.answers)),
+            **{f"command {name}": heard(cage.songs(*may), words) for name, (words, may) in said.items()},
+            **in_the_database(cage),
+            **pages,
         }
-        db.session.commit()
-        for email in emails.values():
-            user = db.session.scalars(select(User).filter_by(email=email)).one()
-            user.password = sellers.hash_password(PASSWORD)
-        db.session.execute(text("delete from allowance"))
-        db.session.commit()
-    people = {
-        "owner": (emails[shop.seller_id], shop),
-        "other": (emails[other.seller_id], other),
-        "operator": ("olga@example.net", shop),
-    }
-    pages = {}
-    for who, (email, theirs) in people.items():
-        browser = _log_in(cage, email, PASSWORD)
-        pages[who] = _visit(cage, browser, theirs)
-        cage.canaries[f"session of {who}"] = browser.cookies["panel"].rpartition(".")[2]
-    pages["nobody"] = _visit(cage, requests.Session(), shop)
-    return pages
+    assert {where: songs for where, songs in out.items() if songs} == {}
 
 
-def _visit(cage: Cage, browser: requests.Session, shop: Shop) -> str:
-    values = {"seller_id": shop.seller_id, "bot_id": shop.bot_id, "payment_id": cage.shop.payments()[0]["payment_id"]}
-    seen = []
-    for rule in cage.line.app.url_map.iter_rules():
-        if "GET" in (rule.methods or set()) and rule.arguments <= set(values):
-            built = rule.build({name: values[name] for name in rule.arguments})
-            assert built
-            answer = browser.get(f"{cage.line.url}{built[1]}", headers={"Accept": "text/html"}, timeout=20)
-            headers = {name: value for name, value in answer.headers.items() if name != "Set-Cookie"}
-            seen.append(f"{rule}: {headers} {answer.text}")
-    return "\n".join(seen)
+def _say_what_is_no_http(cage: Cage) -> None:
+    host, port = "127.0.0.1", int(cage.line.url.rpartition(":")[2])
+    song = cage.canaries["woovi webhook secret"]
+    for line in (
+        f"BREW /webhook/woovi/{song} HTTP/9.9\r\n\r\n",
+        f"GET /webhook/woovi/{song}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization {cage.canaries['api key']}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nCookie: a={song}\x00\r\n\r\n",
+        f"POST /webhook/woovi/{song} HTTP/1.1\r\nHost: x\r\nContent-Length: {SAID['cpf']}x\r\n\r\n",
+        f"POST /webhook/woovi/{song} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{SAID['e-mail']}\r\n",
+    ):
+        with socket.create_connection((host, port), timeout=10) as client:
+            client.sendall(line.encode())
+            client.settimeout(10)
+            cage.answers.append(client.recv(65536).decode(errors="replace"))
+
+
+def _restart_the_database(cage: Cage, theirs: Theirs) -> None:
+    """While it is away, people click, talk and pay."""
+    line, shop, woovi = cage.line, cage.shop, cage.line.world.woovi
+    theirs.stop()
+    cage.note(requests.get(f"{line.url}/go/{shop.slug}", headers={"Accept": "text/html"}, timeout=20))
+    secret = cage.canaries["woovi webhook secret"]
+    cage.note(requests.post(f"{line.url}/webhook/woovi/{secret}", json={"a": SAID["cpf"]}, timeout=20))
+    cage.note(requests.get(f"{line.url}/health", timeout=20))
+    line.world.telegram.person(**PERSON).start(shop.token, "alameda_dos_canarios_5")
+    for charge in list(woovi.charges.values()):
+        woovi.send_notice(charge)
+    theirs.start()
+    until(line.healthy, CALM_S)
+    line.work(CALM_S)
+
+
+def _refuse_the_bot(cage: Cage) -> None:
+    """Telegram does not know the token any more, and Meta not its own, when there is something to say."""
+    line, shop, world = cage.line, cage.shop, cage.line.world
+    person = world.telegram.person(**PERSON)
+    person.start(shop.token, shop.click())
+    person.tap(shop.token, person.wait_button(shop.token, "Curso Completo", 60))
+    until(lambda: len(shop.payments()) > 1 and shop.payments()[-1]["status"] == "pending", 60)
+    world.meta.revoke(f"pixel-token-{shop.pixel_id}")
+    world.telegram.revoke(shop.token)
+    for charge in [each for each in world.woovi.charges.values() if not each.paid]:
+        world.woovi.pay(charge)
+    for charge in [each for each in world.pushinpay.charges.values() if not each.paid]:
+        world.pushinpay.pay(charge.id)
+    until(lambda: {row["status"] for row in shop.payments()} == {"paid"}, 60)
+    line.work(CALM_S)
+    line.pass_time(60)
+    line.work(CALM_S)
+    until(lambda: line.rows("select 1 from bot where state = 'refused'"), 60)
+
+
+def _stop_working(cage: Cage) -> None:
+    """kill -9 amid a rush; what watches over it says so, and starts it anew."""
+    for _ in range(5):
+        cage.line.world.woovi.send_notice(next(iter(cage.line.world.woovi.charges.values())))
+    cage.line.kill("worker")
+    cage.line.kill("web")
+    cage.line.wait_healthy(CALM_S)
+
+
+Said = dict[str, tuple[str, tuple[str, ...]]]
+
+
+def _said_by_commands(cage: Cage, product: Guest, tmp_path: Path) -> Said:
+    """By name: what it wrote, and what it may say because that is what it is for."""
+    file, email = tmp_path / "shop.dump", cage.canaries["seller's e-mail"]
+    own = ("seller's e-mail", "seller's document", "seller's address")
+    said: Said = {}
+    for words, may in (
+        (("export", email), own),
+        (("export", "nobody-here@example.org"), ()),
+        (("doctor",), ()),
+        (("drill",), ()),
+        (("backup", str(file)), ()),
+        (("restore", str(file), "--replace"), ()),  # refused: it runs
+        (("rotate-keys", "--check"), ()),
+        (("rotate-webhook", email, "nobody"), own),
+        (("apply", str(_wrong_shop(cage, tmp_path))), ()),
+        (("migrate",), ()),
+    ):
+        done = product.command(*words)
+        said[words[0] + (" refused" if words[0] in said else "")] = (done.stdout + done.stderr, may)
+    wrong = {"DATABASE_OWNER_URL": product.urls.owner.replace("127.0.0.1", "127.0.0.1 x")}
+    product.env = {**product.env, **wrong}
+    failed = product.command("backup", f"{file}.2")
+    said["with a wrong address"] = (failed.stdout + failed.stderr, ())
+    restorer = programs.fitting(18)[0].directory / "pg_restore"
+    plain = subprocess.run([str(restorer), "-f", "-", str(file)], capture_output=True, check=True, text=True)
+    assert "COPY public.webhook_receipt" in plain.stdout
+    said["backup's file"] = (plain.stdout, tuple(IN_THE_OPEN))
+    return said
+
+
+def _wrong_shop(cage: Cage, tmp_path: Path) -> Path:
+    """Its secrets stand where they do not belong."""
+    file, song = tmp_path / "wrong.yaml", cage.canaries
+    file.write_text(
+        f"seller: {{name: Loja, email: '{song['made-up secret']}'}}\n"
+        "gateways:\n"
+        f"  - {{name: a, kind: pushinpay, priority: '{song['api key']}', credentials: '{song['pushinpay token']}'}}\n"
+        f"  - {{name: b, kind: woovi, credentials: {{app_id: ['{song['woovi app_id']}'], other: x}}}}\n"
+        "bots:\n"
+        f"  - {{key: v, channel: telegram, token: '{song['bot token']} x', offers: [nothing]}}\n"
+        "destinations:\n"
+        f"  - {{name: p, kind: meta, pixel_id: '1', access_token: {{a: '{song['pixel token']}'}}, bots: all}}\n"
+    )
+    return file

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
 from bot_manager import log
 
+ROOT = Path(__file__).parent.parent
 CANARIES = [
     "123456789:AAExampleTokenOfABotThatIsLongEnough01",
     "https://api.telegram.org/bot123456789:AAExampleTokenOfABotThatIsLongEnough01/sendMessage",
@@ -86,3 +90,27 @@ def test_the_console_format_is_one_calm_line() -> None:
         written.logger.warning("careful", extra={"bot": 4})
 
     assert "WARNING careful  bot=4" in written.stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "raise ValueError(canary)",
+        "thread = threading.Thread(target=lambda: int(canary)); thread.start(); thread.join()",
+        "server = logging.getLogger('gunicorn.error'); server.error('Error handling request %s', canary)",
+        "class Odd:\n    def __del__(self): int(canary)\nOdd()",
+    ],
+)
+def test_what_nobody_caught_is_told_like_any_other_error(fault: str) -> None:
+    """By the interpreter, a thread, the server that serves us: each has ways of its own to write it down."""
+    canary = "/webhook/woovi/Zm9vYmFyYmF6 ana.souza@example.com"
+    told = "import logging, sys, threading; from bot_manager import log; canary = sys.argv[1]\n"
+    told += "logging.getLogger('gunicorn.error').addHandler(logging.StreamHandler())\n"
+    told += f"logging.getLogger('gunicorn.error').propagate = False\nlog.set_up('json', 'INFO')\n{fault}"
+    done = subprocess.run([sys.executable, "-c", told, canary], capture_output=True, text=True, check=False, cwd=ROOT)
+
+    (line,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert line["level"] in ("ERROR", "CRITICAL")
+    assert "Zm9vYmFy" not in done.stderr
+    assert "ana.souza" not in done.stderr
+    assert done.returncode == (1 if fault.startswith("raise") else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_the_addresses_of_gateways_are_the_operators_to_set() -> None:
 def test_a_bad_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=name):
         Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize("password", ["geheim wort", "geheim%zz", "geheim@x:y/z"])
+def test_an_address_that_postgresql_does_not_read_is_refused_without_its_password(password: str) -> None:
+    with pytest.raises(BadSetting, match="DATABASE_OWNER_URL") as refused:
+        Settings.from_env({"DATABASE_OWNER_URL": f"postgresql://shop:{password}@db.example.com:5432x/shop"})
+
+    assert "geheim" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_keys_never_lie_inside_the_data(tmp_path: Path) -> None:
