@@ -81,7 +81,7 @@ def _late_index(name: str, *columns: str, where: str) -> Index:
 
 
 class Seller(Base):
-    """A tenant: who sells. turn: how many charges were placed before `Turn` counted them."""
+    """A tenant: who sells."""
 
     __tablename__ = "seller"
 
@@ -93,7 +93,6 @@ class Seller(Base):
     address: Mapped[str | None]
     support: Mapped[str | None]
     terms_url: Mapped[str | None]
-    turn: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime] = _now()
 
 

@@ -8,4 +8,4 @@ from web.front import create
 settings = Settings.from_env()
 log.set_up(settings.log_format, settings.log_level)
 app = create_app(settings)
-asgi = create(app)
+asgi = create(app, https=settings.address.startswith("https:"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import gateways
 from tests.line import Line
-from tests.shops import open_shop
+from tests.shops import Shop, open_shop
 from tests.world import Garbage, ResetAfter, ResetBefore, Status
 
 
@@ -133,6 +134,46 @@ def test_a_customer_who_says_they_paid_gets_the_gateways_answer(line: Line) -> N
 
     assert shop.payments()[-1]["status"] == "paid"
     assert len([m for m in person.received(shop.token) if "https://example.com/curso" in m.text]) == 1
+
+
+def asks_two(line: Line) -> Shop:
+    """A shop with an open sale whose look asks pushinpay, then woovi."""
+    shop = open_shop(line, gateways=("pushinpay", "woovi"))
+    line.world.pushinpay.fail("/pix/cashIn", how=Status(500, {}, after=True))
+    shop.buy(line.world.telegram.person())
+    line.change(
+        "update charge_attempt set provider_id = :id where state = 'unknown'",
+        id=next(iter(line.world.pushinpay.charges)),
+    )
+    return shop
+
+
+def test_credentials_that_do_not_open_cost_a_look_that_account_only(line: Line) -> None:
+    shop = asks_two(line)
+    line.change("update gateway set credentials_sealed = 'nonsense' where kind = 'pushinpay'")
+
+    line.pass_time(121)
+
+    [error] = line.rows("select last_error from gateway where kind = 'pushinpay'")
+    assert "do not open" in error["last_error"]
+    next(iter(line.world.woovi.charges.values())).pay()
+    line.pass_time(241)
+    assert shop.payments()[-1]["status"] == "paid"
+    assert not line.rows("select task_name from procrastinate_jobs where status = 'failed'")
+
+
+def test_a_bug_in_one_providers_file_costs_a_look_that_account_only(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = asks_two(line)
+    monkeypatch.setattr(type(gateways.get("pushinpay")), "fetch_charge", lambda *_: {}["no such key"])
+
+    line.pass_time(121)
+    next(iter(line.world.woovi.charges.values())).pay()
+    line.pass_time(241)
+
+    assert shop.payments()[-1]["status"] == "paid"
+    assert not line.rows("select task_name from procrastinate_jobs where attempts > 1 or status = 'failed'")
 
 
 def test_nobody_can_ask_about_somebody_elses_payment(line: Line) -> None:

@@ -13,21 +13,23 @@ import pytest
 import responses
 from flask import Flask
 from requests.exceptions import ConnectTimeout
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.engine import Engine
 
 from bot_manager.app import act_for, create_core
 from bot_manager.network import outgoing
 from bot_manager.ops import database_checks, doctor, probes
 from bot_manager.ops.check import Check, bad, doubtful, good, report, something_is_wrong
+from bot_manager.security import events, logins
 from bot_manager.settings import Settings
 from bot_manager.shop.apply import apply
 from bot_manager.shop.commands import main_doctor
 from bot_manager.shop.file import read
 from gateways.base import Gateway as Edge
 from gateways.base import GatewayMisconfigured, GatewayTimeout
-from models import Bot, BotState, Destination, Gateway, Offer, db
+from models import Bot, BotState, Destination, Gateway, Link, Offer, User, db
 from tests.shop_cast import SHOP
+from tracking import clicks
 
 pytestmark = pytest.mark.usefixtures("providers")
 
@@ -581,3 +583,69 @@ def test_command_fails_for_what_is_wrong_and_not_for_warnings(capsys: pytest.Cap
     assert "Avisos: 1." in capsys.readouterr().out
     sells(SHOP, state=BotState.REFUSED)
     assert main_doctor(offline=True) == 1
+
+
+# Who comes ---------------------------------------------------------------------------------------------------------
+
+
+def clicked(addresses: list[str]) -> None:
+    """Clicks on the shop's link, as they come from these addresses."""
+    act_for(sells())
+    link = db.session.scalars(select(Link)).one()
+    for address in addresses:
+        clicks.record(link, clicks.Visit(address, {}, {}, {}))
+    db.session.commit()
+
+
+@pytest.mark.usefixtures("app", "worker")
+@pytest.mark.parametrize(
+    ("addresses", "place"),
+    [
+        (["172.17.0.1"], "172.17.0.0/24"),
+        (["10.0.0.7", "10.0.0.9"], "10.0.0.0/24"),
+        (["8.8.8.8"] * 20, "8.8.8.0/24"),
+    ],
+)
+def test_a_proxy_that_nobody_declared_is_seen_by_where_all_come_from(
+    settings: Settings, addresses: list[str], place: str
+) -> None:
+    clicked(addresses)
+
+    check = only(offline(settings))
+
+    assert (check.name, check.warning, place in check.problem) == ("quem acessa", True, True)
+    assert "TRUSTED_PROXIES" in check.fix
+
+
+@pytest.mark.usefixtures("app", "worker")
+@pytest.mark.parametrize("addresses", [[], ["8.8.8.8"] * 19, ["10.0.0.7", "8.8.8.8"]])
+def test_a_few_of_one_place_and_those_of_several_are_as_they_should(settings: Settings, addresses: list[str]) -> None:
+    clicked(addresses)
+
+    assert wrong(offline(settings)) == []
+
+
+@pytest.mark.usefixtures("app", "worker")
+def test_logins_and_strangers_say_where_all_come_from_too(settings: Settings) -> None:
+    sells()
+    user = User(email="ana@example.com", fs_uniquifier="u")
+    db.session.add(user)
+    db.session.flush()
+    logins.begin(user.id, "Chrome", "127.0.0.1")
+    db.session.commit()
+    assert only(offline(settings)).name == "quem acessa"
+
+    events.origin.set("8.8.4.4")
+    events.report(events.Kind.WRONG_WEBHOOK_SECRET)
+    db.session.commit()
+    events.origin.set("")
+    assert wrong(offline(settings)) == []
+
+
+@pytest.mark.usefixtures("app", "worker")
+def test_on_a_laptop_all_may_come_from_it(settings: Settings) -> None:
+    clicked(["127.0.0.1"])
+
+    found = offline(replace(settings, public_url=None))
+
+    assert [check.name for check in wrong(found)] == ["endereço público"]

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -270,6 +271,24 @@ def test_body_declared_too_large_is_refused_before_it_is_sent(door: Door):
     assert "O envio é grande demais." in answer.decode()
     for header in (b"cache-control: no-store", b"x-content-type-options: nosniff", b"frame-ancestors 'none'"):
         assert header in answer.lower()
+
+
+@pytest.mark.parametrize("https", [True, False])
+def test_own_answers_tell_browsers_to_keep_to_https_where_that_is_the_address(https: bool):
+    told: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        told.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"99999999")]}
+    asyncio.run(front.create(lambda *_: [], https=https)(scope, receive, send))
+
+    assert told[0]["status"] == 413
+    header = (b"strict-transport-security", b"max-age=31536000")
+    assert (header in told[0]["headers"]) == https
 
 
 def test_client_that_asks_first_is_told_to_go_on(door: Door):

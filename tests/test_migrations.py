@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
@@ -46,7 +46,13 @@ def test_migrations_make_what_the_models_say(empty: Engine) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
-def _ours(name: str | None, kind: str, _parents: object) -> bool:
+# Named by no code of ours; a version that still runs beside this one may select them, so they go with a later one.
+LEFT_BEHIND = {("seller", "turn")}
+
+
+def _ours(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+    if kind == "column":
+        return (parents["table_name"], name) not in LEFT_BEHIND
     return not (kind == "table" and name is not None and name.startswith(("procrastinate_", "alembic_")))
 
 

@@ -372,6 +372,28 @@ def test_a_notice_that_nobody_knows_how_to_handle_is_kept_tried_again_and_seen(
     assert status(shop) == "paid"
 
 
+@pytest.mark.parametrize("kind", ["pushinpay", "woovi"])
+def test_a_notice_for_an_account_that_does_not_open_is_kept_and_settles_once_it_does(line: Line, kind: str) -> None:
+    shop = open_shop(line, gateways=(kind,))
+    shop.buy(line.world.telegram.person())
+    [kept] = line.rows("select id, credentials_sealed from gateway where kind = :kind", kind=kind)
+    line.change("update gateway set credentials_sealed = 'nonsense'")
+    fake = getattr(line.world, kind)
+    fake.pay(next(iter(fake.charges)) if kind == "pushinpay" else next(iter(fake.charges.values())))
+    fake.wait_delivered()
+    line.pass_time(60)
+
+    assert set(receipts(line)) == {"confirming"}
+    assert not line.rows("select 1 from procrastinate_jobs where status = 'failed'")
+    [error] = line.rows("select last_error from gateway where kind = :kind", kind=kind)
+    assert "do not open" in error["last_error"]
+
+    line.change("update gateway set credentials_sealed = :credentials_sealed where id = :id", **kept)
+    line.pass_time(notices.LONGEST_PAUSE_S)
+
+    assert status(shop) == "paid"
+
+
 # A gateway that does not say ---------------------------------------------------------------------------------------
 
 

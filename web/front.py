@@ -44,6 +44,7 @@ _BARE = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+_HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
@@ -61,24 +62,28 @@ class Answer(NamedTuple):
 
 
 class _Refused(Exception):
-    """The body won't be read to its end; `answer` says why."""
+    """The body won't be read to its end, for which the status is the reason."""
 
     def __init__(self, status: int, *headers: tuple[bytes, bytes]) -> None:
-        self.answer = _plain(status, *headers, (b"connection", b"close"))
+        self.why, self.headers = status, (*headers, (b"connection", b"close"))
 
 
 class _Gone(Exception):
     """The client left before its request was whole."""
 
 
-def create(wsgi_app: WsgiApp, threads: int = 8) -> Front:
-    """The ASGI app that runs `wsgi_app` in `threads` threads; make the database pool as large."""
-    return Front(wsgi_app, threads)
+def create(wsgi_app: WsgiApp, threads: int = 8, *, https: bool = False) -> Front:
+    """The ASGI app that runs `wsgi_app` in `threads` threads; make the database pool as large.
+
+    https: browsers are told to come by nothing else; the app tells them by itself.
+    """
+    return Front(wsgi_app, threads, [*_BARE, _HTTPS_ONLY] if https else [*_BARE])
 
 
 class Front:
-    def __init__(self, wsgi_app: WsgiApp, threads: int) -> None:
+    def __init__(self, wsgi_app: WsgiApp, threads: int, bare: Headers) -> None:
         self._app = wsgi_app
+        self._bare = bare
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="web")
         self._turns = Turns(threads, MAX_WAITING, MAX_IN_LINE)
         self._held = 0
@@ -97,7 +102,7 @@ class Front:
             await self._read(scope, receive, body)
             await _send(send, scope["method"], await self._run(_address(scope), _environ(scope, bytes(body))))
         except _Refused as refused:
-            await _send(send, scope["method"], refused.answer)
+            await _send(send, scope["method"], self._plain(refused.why, *refused.headers))
             await _drop_rest(receive)
         except _Gone:
             pass
@@ -129,14 +134,17 @@ class Front:
 
     async def _run(self, address: str, environ: dict[str, Any]) -> Answer:
         if not await self._turn(address):
-            return _plain(503, (b"retry-after", b"2"))
+            return self._plain(503, (b"retry-after", b"2"))
         work = self._pool.submit(_call, self._app, environ)
         work.add_done_callback(self._leaves(address))
         try:
             return await asyncio.wrap_future(work)
         except Exception:
             log.exception("The app raised; answered 500")
-            return _plain(500)
+            return self._plain(500)
+
+    def _plain(self, status: int, *headers: tuple[bytes, bytes]) -> Answer:
+        return Answer(status, [*self._bare, *headers], _TEXTS[status].encode())
 
     async def _turn(self, address: str) -> bool:
         """Whether a thread is ours now, and soon enough."""
@@ -163,10 +171,6 @@ class Front:
         await receive()
         self._pool.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _plain(status: int, *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(status, [*_BARE, *headers], _TEXTS[status].encode())
 
 
 def _address(scope: Scope) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 import gateways
-from bot_manager.ops import daily_backup, database_checks, probes, shop_checks
+from bot_manager.ops import daily_backup, database_checks, origins, probes, shop_checks
 from bot_manager.ops.check import Check, bad, doubtful, good
 from bot_manager.settings import Settings
 from bot_manager.shop.rules import is_zone
@@ -44,7 +44,7 @@ def _stored(settings: Settings, offline: bool) -> list[Check]:
     if not database_checks.usable(found):
         return found
     closed, questions = probes.questions(settings)
-    found += [_backups(settings), *shop_checks.checks(), *closed]
+    found += [_backups(settings), origins.check(settings), *shop_checks.checks(), *closed]
     db.session.rollback()
     return found if offline else found + probes.ask(questions)
 

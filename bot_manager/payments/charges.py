@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -24,7 +25,7 @@ from bot_manager.bots import inbox
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
 from bot_manager.payments import breakers, decisions, payers
-from bot_manager.payments.accounts import account, note_error
+from bot_manager.payments.accounts import UNOPENED, account, note_error, opened
 from bot_manager.payments.decisions import Choice, Verdict
 from bot_manager.security.vault import CannotOpen
 from gateways.base import (
@@ -182,13 +183,20 @@ def _opened(gateway: Gateway) -> tuple[Account | None, str]:
 
 def _ask_for_charge(attempt: Try, seconds: float) -> Charge:
     if attempt.account is None:
-        raise GatewayMisconfigured("its credentials do not open with the keys of this installation")
-    try:
+        raise GatewayMisconfigured(UNOPENED)
+    with _its_own_bugs(attempt.gateway_id):
         return gateways.get(attempt.kind).create_charge(attempt.account, attempt.request, seconds)
+
+
+@contextmanager
+def _its_own_bugs(gateway_id: int) -> Iterator[None]:
+    """A bug in one provider's file costs that provider the sale, not the seller. Raises GatewayError."""
+    try:
+        yield
     except GatewayError:
         raise
-    except Exception:  # a bug in one provider's file costs that provider the sale, not the seller
-        logger.exception("a gateway's file broke", extra={"gateway": attempt.gateway_id})
+    except Exception:
+        logger.exception("a gateway's file broke", extra={"gateway": gateway_id})
         raise BadGatewayAnswer("the answer could not be read") from None
 
 
@@ -283,12 +291,12 @@ def ask_for(payment: Payment, question: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is needed to ask one gateway about one attempt."""
+    """What is needed to ask one gateway about one attempt. account: None when its credentials do not open."""
 
     attempt_id: int
     gateway_id: int
     kind: str
-    account: Account
+    account: Account | None
     provider_id: str
     reference: str
 
@@ -301,12 +309,15 @@ def question(attempt: ChargeAttempt, provider_id: str | None = None) -> Question
     edge = gateways.get(gateway.kind)
     if asked is None and not edge.finds_by_reference:
         return None
-    return Question(attempt.id, gateway.id, gateway.kind, account(gateway), asked or "", payment.webhook_token)
+    return Question(attempt.id, gateway.id, gateway.kind, opened(gateway), asked or "", payment.webhook_token)
 
 
 def ask(about: Question) -> ChargeState | None:
     """The gateway's answer. Raises GatewayError."""
-    return gateways.get(about.kind).fetch_charge(about.account, about.provider_id, about.reference)
+    if about.account is None:
+        raise GatewayMisconfigured(UNOPENED)
+    with _its_own_bugs(about.gateway_id):
+        return gateways.get(about.kind).fetch_charge(about.account, about.provider_id, about.reference)
 
 
 def _askable(payment_id: int) -> list[Question]:
