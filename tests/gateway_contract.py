@@ -4,7 +4,7 @@ contract.json           credentials, and for a provider with a network: referenc
                         (the status it answers for a charge that it does not know), calls.{create,query} ("POST" and
                         the path's beginning, below the base, `*` for what differs), with calls.code where the code
                         comes of another call than the charge, `unit` ("reais" where amounts are not cents) and where
-                        its answers keep things, as dotted paths:
+                        its answers keep things, as dotted paths (several where answers differ, a number for a place in a list):
                         answer.{id,code,amount,status}, notice.{id,amount,status} and, where it has them,
                         notice.{reference,currency,test} (with `test_word`, what its test environment says there);
                         notice_headers are static ones that come with each notice
@@ -84,8 +84,7 @@ class Contract:
         """A payload with something else where `contract.json` says that `what` ("answer.status") is."""
         payload = copy.deepcopy(self.load(name))
         group, field = what.split(".")
-        for path in self.facts[group][field]:
-            put(payload, path, value)
+        put_all(payload, self.facts[group][field], value)
         return payload
 
     def create(self) -> Any:
@@ -125,11 +124,31 @@ class Contract:
         return importlib.import_module(f"tests.test_{self.kind}")
 
 
-def put(payload: Any, path: str, value: Any) -> None:
+def put(payload: Any, path: str, value: Any) -> bool:
+    """False where the payload has no such place."""
     *parents, last = path.split(".")
     for parent in parents:
-        payload = payload[parent]
-    payload[last] = value
+        if not _fits(payload, parent) or (isinstance(payload, dict) and parent not in payload):
+            return False
+        payload = inside(payload, parent)
+    if fits := _fits(payload, last):
+        payload[last] = value
+    return fits
+
+
+def _fits(payload: Any, name: str) -> bool:
+    return isinstance(payload, list) == name.isdigit()
+
+
+def put_all(payload: Any, paths: list[str], value: Any) -> None:
+    """At each of these places that the payload has; it must have one."""
+    done = [put(payload, path, value) for path in paths]
+    assert any(done), f"none of {paths} is there"
+
+
+def inside(payload: Any, name: str) -> Any:
+    """What an object has under a name, or a list under a number."""
+    return payload[int(name)] if isinstance(payload, list) else payload[name]
 
 
 def everyone() -> list[Contract]:

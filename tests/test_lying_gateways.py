@@ -21,7 +21,7 @@ import pytest
 from bot_manager.network import wire
 from bot_manager.payments import charges, payers
 from gateways import brcode, http
-from tests.gateway_contract import PAYER, Contract, online, put
+from tests.gateway_contract import PAYER, Contract, inside, online, put_all
 from tests.line import Line
 from tests.shops import Shop, open_shop
 from tests.world import Alter, Call, Cut, Fault, Garbage, Hang, ResetAfter, ResetBefore, SlowBytes, Status
@@ -77,8 +77,7 @@ class Liar:
 
         def change(true: Any) -> Any:
             for what, value in values.items():
-                for path in self.contract.facts["answer"][what]:
-                    put(true, self.place(path), value)
+                put_all(true, [self.place(path) for path in self.contract.facts["answer"][what]], value)
             return json.dumps(true).encode()  # NaN as Python writes it: NaN
 
         return Alter(change)
@@ -87,7 +86,7 @@ class Liar:
         """The provider's own word for it."""
         found = self.contract.load(f"charge_{status}")
         for part in self.contract.facts["answer"]["status"][0].split("."):
-            found = found[part]
+            found = inside(found, part)
         return str(found)
 
     def paid(self, **values: Any) -> Alter:
