@@ -215,7 +215,14 @@ def test_a_wrong_signature_is_a_forgery(key, value):
 def test_a_signature_about_another_payment_by_another_secret_or_none_is_a_forgery():
     right = signature(SECRET, ID, "r", "1768483207")
     foreign = signature("another", ID, "r", "1768483207")
-    for query, headers in [({"data.id": "1"}, right), ({}, right), ({"data.id": ID}, foreign), ({"data.id": ID}, {})]:
+    of_nothing = signature(SECRET, "", "r", "1768483207")
+    for query, headers in [
+        ({}, of_nothing),
+        ({"data.id": "1"}, right),
+        ({}, right),
+        ({"data.id": ID}, foreign),
+        ({"data.id": ID}, {}),
+    ]:
         assert gateway.verify(SIGNED, signed(query, headers)) is Authenticity.FORGED
 
 
