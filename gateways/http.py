@@ -137,7 +137,12 @@ def _said(response: requests.Response, account: Account) -> str:
         answer = strict.loads(_body(response), MAX_ANSWER_BYTES)
     except (GatewayError, strict.Unreadable):
         return ""
-    words = "".join(c if c.isprintable() else " " for c in " ".join(_words(answer)))
+    return fit(" ".join(_words(answer)), account)
+
+
+def fit(words: str, account: Account) -> str:
+    """A provider's words about an error, without what may not be shown or logged: for errors told inside a 200."""
+    words = "".join(c if c.isprintable() else " " for c in words)
     return _masked(" ".join(words.split()), account)[:_SHOWN]
 
 

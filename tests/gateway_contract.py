@@ -2,17 +2,19 @@
 
 contract.json           credentials, and for a provider with a network: reference, provider_id, amount_cents, `missing`
                         (the status it answers for a charge that it does not know), calls.{create,query} ("POST" and
-                        the path's beginning, below the base) and where its answers keep things, as dotted paths:
+                        the path's beginning, below the base, `*` for what differs), with calls.code where the code
+                        comes of another call than the charge, `unit` ("reais" where amounts are not cents) and where
+                        its answers keep things, as dotted paths (several where answers differ, a number for a place in a list):
                         answer.{id,code,amount,status}, notice.{id,amount,status} and, where it has them,
                         notice.{reference,currency,test} (with `test_word`, what its test environment says there);
                         notice_headers are static ones that come with each notice
                         `parts`, for a provider that takes several calls to one of ours: {"POST /oauth/token": {...}};
                         a text names a part of the answer under test ("qr" of create.json) instead of an answer, and ""
-                        is what is left. Calls that are not named there get the answer under test, or its part "".
+                        is what is left; `hint` names the notice of a provider whose notices never say "paid". Calls that are not named there get the answer under test, or its part "".
 create.json             the answer to a create
 charge_<status>.json    answers to a query, named after the status that we read from them
 notice_<status>*.json   notices, likewise; notice_none_*.json say nothing of a sale's state;
-                        notice_dispute_<state>*.json tell of a claim
+                        notice_dispute_<state>*.json tell of a claim, …unlinked… without a word of which sale
 list.json               the answer to a list with one paid charge, for a provider that `lists`
 
 A provider that declares `signed` also has in its test file `signed_account() -> Account` and
@@ -82,8 +84,7 @@ class Contract:
         """A payload with something else where `contract.json` says that `what` ("answer.status") is."""
         payload = copy.deepcopy(self.load(name))
         group, field = what.split(".")
-        for path in self.facts[group][field]:
-            put(payload, path, value)
+        put_all(payload, self.facts[group][field], value)
         return payload
 
     def create(self) -> Any:
@@ -123,11 +124,31 @@ class Contract:
         return importlib.import_module(f"tests.test_{self.kind}")
 
 
-def put(payload: Any, path: str, value: Any) -> None:
+def put(payload: Any, path: str, value: Any) -> bool:
+    """False where the payload has no such place."""
     *parents, last = path.split(".")
     for parent in parents:
-        payload = payload[parent]
-    payload[last] = value
+        if not _fits(payload, parent) or (isinstance(payload, dict) and parent not in payload):
+            return False
+        payload = inside(payload, parent)
+    if fits := _fits(payload, last):
+        payload[last] = value
+    return fits
+
+
+def _fits(payload: Any, name: str) -> bool:
+    return isinstance(payload, list) == name.isdigit()
+
+
+def put_all(payload: Any, paths: list[str], value: Any) -> None:
+    """At each of these places that the payload has; it must have one."""
+    done = [put(payload, path, value) for path in paths]
+    assert any(done), f"none of {paths} is there"
+
+
+def inside(payload: Any, name: str) -> Any:
+    """What an object has under a name, or a list under a number."""
+    return payload[int(name)] if isinstance(payload, list) else payload[name]
 
 
 def everyone() -> list[Contract]:
