@@ -128,7 +128,7 @@ class Contract:
 def put(payload: Any, path: str, value: Any) -> None:
     *parents, last = path.split(".")
     for parent in parents:
-        payload = payload[parent]
+        payload = payload[int(parent) if isinstance(payload, list) else parent]
     payload[last] = value
 
 
