@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -25,6 +26,7 @@ from gateways.base import (
 # Silence is no reason to give up before the time is over: who is slow may still answer.
 BOUNDS = wire.Bounds(read_s=60.0, answer_s=8.0)
 MAX_ANSWER_BYTES = 1024 * 1024
+_UNSENDABLE = "a credential has characters that can't be sent; was it pasted whole and alone?"
 _SHOWN = 200  # characters of a provider's own message that we pass on
 _TRY_LATER = {408, 429, 503}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -39,9 +41,10 @@ def ask(
     query: Mapping[str, str] | None = None,
     json: Any = None,
     form: Mapping[str, str] | None = None,
+    certificate: str | None = None,
 ) -> dict[str, Any]:
     """The provider's answer, which has to be a JSON object. Raises GatewayError."""
-    body = send(account, method, path, headers=headers, query=query, json=json, form=form)
+    body = send(account, method, path, headers=headers, query=query, json=json, form=form, certificate=certificate)
     try:
         answer = strict.loads(body, MAX_ANSWER_BYTES)
     except strict.Unreadable as why:
@@ -60,15 +63,17 @@ def send(
     query: Mapping[str, str] | None = None,
     json: Any = None,
     form: Mapping[str, str] | None = None,
+    certificate: str | None = None,
 ) -> bytes:
     """The body of an answer with a 2xx status, whatever it says. Raises GatewayError.
 
     path: below `account.base_url`, its parts already quoted. form: sent as a form instead of JSON.
+    certificate: the account's own with its key, as one PEM text, for providers that know their customers by it.
     """
     headers = {**_FORM, **(headers or {})} if form is not None else headers or {}
     data = urlencode(form).encode() if form is not None else None
     request = _prepared(method, account.base_url.rstrip("/") + path, headers, query=query, json=json, data=data)
-    response = _exchange(request, _seconds(account))
+    response = _exchange(request, _seconds(account), certificate)
     try:
         if not 200 <= response.status_code < 300:
             raise _error(method, response, account)
@@ -77,13 +82,24 @@ def send(
         response.close()
 
 
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of HTTP Basic. Raises GatewayMisconfigured for what can't be a credential, which base64 would hide."""
+    if not (_can_be_sent(user) and _can_be_sent(password)):
+        raise GatewayMisconfigured(_UNSENDABLE)
+    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
+
+
 def _prepared(method: str, url: str, headers: Mapping[str, str], **content: Any) -> requests.PreparedRequest:
-    if not all(value.isascii() and value.isprintable() and value == value.strip() for value in headers.values()):
-        raise GatewayMisconfigured("a credential has characters that can't be sent; was it pasted whole and alone?")
+    if not all(_can_be_sent(value) for value in headers.values()):
+        raise GatewayMisconfigured(_UNSENDABLE)
     try:
         return wire.prepared(method, url, {"Accept": "application/json", **headers}, **content)
     except wire.NoAddress as error:
         raise GatewayUnreachable(str(error)) from None
+
+
+def _can_be_sent(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()
 
 
 def _seconds(account: Account) -> float | None:
@@ -95,9 +111,11 @@ def _seconds(account: Account) -> float | None:
     return left
 
 
-def _exchange(request: requests.PreparedRequest, seconds: float | None) -> requests.Response:
+def _exchange(request: requests.PreparedRequest, seconds: float | None, certificate: str | None) -> requests.Response:
     try:
-        return _adapter.exchange(request, seconds)
+        return _adapter.exchange(request, seconds, certificate)
+    except wire.BadCertificate as error:
+        raise GatewayMisconfigured(str(error)) from None
     except (wire.NoAddress, wire.NotSent) as error:
         raise GatewayUnreachable(str(error)) from None
     except wire.NoAnswer as error:

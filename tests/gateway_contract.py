@@ -132,7 +132,7 @@ def put(payload: Any, path: str, value: Any) -> bool:
             return False
         payload = inside(payload, parent)
     if fits := _fits(payload, last):
-        payload[last] = value
+        payload[int(last) if isinstance(payload, list) else last] = value
     return fits
 
 

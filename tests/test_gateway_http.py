@@ -12,12 +12,13 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from bot_manager.network import wire
@@ -375,9 +376,8 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
 # TLS
 
 
-@pytest.fixture(scope="module")
-def issued(tmp_path_factory):
-    """A certificate for 127.0.0.1 and its key, and what to trust to accept it."""
+def self_signed():
+    """A certificate that is its own authority, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -390,9 +390,15 @@ def issued(tmp_path_factory):
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, SHA256())
     )
+    return certificate.public_bytes(Encoding.PEM), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@pytest.fixture(scope="module")
+def issued(tmp_path_factory):
+    """A certificate for 127.0.0.1 and its key, and what to trust to accept it."""
     folder = tmp_path_factory.mktemp("tls")
-    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    for name, pem in zip(("certificate.pem", "key.pem"), self_signed(), strict=True):
+        (folder / name).write_bytes(pem)
     return folder
 
 
@@ -458,3 +464,104 @@ def test_a_handshake_that_hangs_means_that_nothing_happened(monkeypatch):
     monkeypatch.setattr(http, "_adapter", wire.Adapter(replace(HASTY, answer_s=8.0)))
     with Server(silent) as server, pytest.raises(GatewayUnreachable):
         ask(server, scheme="https")
+
+
+# A certificate of our own
+
+
+@pytest.fixture(scope="module")
+def own():
+    """A customer's certificate and key as they are pasted, and the certificate alone."""
+    certificate, key = self_signed()
+    return (certificate + key).decode(), certificate.decode()
+
+
+@pytest.fixture
+def demanding(issued, own, known_here, monkeypatch):
+    """A server that talks only to who has that certificate."""
+    monkeypatch.setattr(http, "_adapter", wire.Adapter(authorities=str(issued / "certificate.pem")))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=own[1])
+    context.load_cert_chain(issued / "certificate.pem", issued / "key.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with Server(answer(b'{"id": "1"}'), wrap=lambda sock: context.wrap_socket(sock, server_side=True)) as server:
+        yield server
+
+
+def ask_as(server, certificate):
+    account = Account(f"https://gateway.test:{server.address.split(':')[1]}", {})
+    return http.ask(account, "POST", "/", certificate=certificate)
+
+
+def test_a_server_that_demands_a_certificate_is_shown_the_accounts_own(demanding, own):
+    assert ask_as(demanding, own[0]) == {"id": "1"}
+    assert ask_as(demanding, own[0]) == {"id": "1"}
+    assert len(http._adapter._owned) == 1
+
+
+def test_whose_certificate_is_not_taken_is_heard_by_nobody(demanding, own):
+    """TLS 1.3 says so only once the request is on its way, so for us it is unknown."""
+    ask_as(demanding, own[0])
+    certificate, key = self_signed()
+    for other in (None, (certificate + key).decode()):
+        with pytest.raises((GatewayUnreachable, GatewayTimeout)):
+            ask_as(demanding, other)
+    ask_as(demanding, own[0])
+    assert len(demanding.requests) == 2
+
+
+def test_what_is_no_certificate_with_its_key_is_found_before_anything_is_sent(demanding, own):
+    _, key = self_signed()
+    locked = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary-password")
+    )
+    for bad in ("", "canary", own[1], key.decode(), own[1] + key.decode(), own[1] + locked.decode(), own[0][:-80]):
+        with pytest.raises(GatewayMisconfigured) as caught:
+            ask_as(demanding, bad)
+        assert "canary" not in repr(caught.value)
+    assert not demanding.requests
+    assert not http._adapter._owned
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_key_is_never_written_to_a_disk(demanding, own, monkeypatch):
+    seen = []
+    real = ssl.SSLContext.load_cert_chain
+
+    def watched(context, path, **rest):
+        seen.append(str(Path(path).readlink()))
+        return real(context, path, **rest)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", watched)
+    before = open_files()
+    http._adapter._pools_of(own[0])
+    assert [path.startswith("/memfd:") for path in seen] == [True]
+    assert open_files() == before
+
+
+def test_a_certificate_is_no_matter_where_there_is_no_tls():
+    with Server(answer(b'{"id": "1"}')) as server:
+        assert http.ask(Account(f"http://{server.address}", {}), "POST", "/", certificate="none") == {"id": "1"}
+
+
+def test_only_so_many_certificates_are_kept(own, monkeypatch):
+    monkeypatch.setattr(wire, "CERTIFICATES", 2)
+    adapter = wire.Adapter()
+    first, second, third = ("".join(pem.decode() for pem in self_signed()) for _ in range(3))
+    kept = adapter._pools_of(first)
+    adapter._pools_of(second)
+    assert adapter._pools_of(first) is kept
+    adapter._pools_of(third)
+    assert len(adapter._owned) == 2
+    assert adapter._pools_of(first) is kept
+
+
+@pytest.mark.parametrize("credential", ["canary‘", "canary\r\nX: y", " canary"])
+def test_a_credential_that_can_not_be_sent_is_not_hidden_in_base64(credential):
+    for pair in ((credential, "b"), ("a", credential)):
+        with pytest.raises(GatewayMisconfigured) as caught:
+            http.basic(*pair)
+        assert "canary" not in str(caught.value)
+    assert http.basic("a", "b") == {"Authorization": "Basic YTpi"}

@@ -12,7 +12,9 @@ from bot_manager.addresses import get_webhook_url
 from bot_manager.ops import dead_letters
 from bot_manager.ops.dead_letters import Wanted
 from bot_manager.payments import charges, notices
+from gateways import efi
 from models import Gateway, db
+from tests.gateway_contract import Contract
 from tests.line import Line
 from tests.shops import Shop, open_shop
 from tests.world import Hold, Status
@@ -194,6 +196,74 @@ def test_many_notices_at_once_pay_once_deliver_once_and_report_once(line: Line) 
     assert len(line.rows("select 1 from payment_event where kind = 'paid'")) == 1
     assert len([m for m in person.received(shop.token) if "Pagamento confirmado" in m.text]) == 1
     assert list(line.world.meta.ledger().values()) == [1]
+
+
+@pytest.mark.parametrize("contract", [Contract(efi.gateway)], ids=["efi"])
+def test_three_payments_in_one_notice_are_each_paid_once_in_whatever_company_they_come_again(
+    line: Line, contract: Contract
+) -> None:
+    shop = open_shop(line, gateways=("efi",))
+    people = [line.world.telegram.person() for _ in range(3)]
+    for person in people:
+        shop.buy(person)
+    bank = line.world.gateways["efi"]
+    one, two, three = bank.charges.values()
+    for charge in (one, two, three):
+        charge.pay()
+
+    bank.send_notice([one, two, three])
+    bank.wait_delivered()
+    line.work()
+
+    def seen() -> tuple[object, ...]:
+        told = [len([m for m in p.received(shop.token) if "Pagamento confirmado" in m.text]) for p in people]
+        events = [row["kind"] for row in line.rows("select kind from payment_event where kind = 'paid'")]
+        return [row["status"] for row in shop.payments()], told, events, sorted(line.world.meta.ledger().values())
+
+    once = ["paid"] * 3, [1, 1, 1], ["paid"] * 3, [1, 1, 1]
+    assert seen() == once
+    assert receipts(line) == ["settled"] * 3
+
+    for company in ([three, one], [two], [two, three, one], [one, one]):
+        bank.send_notice(company)
+    bank.wait_delivered()
+    line.work()
+
+    assert seen() == once
+    assert set(receipts(line)) == {"settled", "duplicate"}
+    assert not security_events(line)
+
+
+@pytest.mark.parametrize("contract", [Contract(efi.gateway)], ids=["efi"])
+def test_what_can_not_be_read_in_a_notice_keeps_no_other_payment_waiting(line: Line, contract: Contract) -> None:
+    shop = open_shop(line, gateways=("efi",))
+    shop.buy(line.world.telegram.person())
+    (charge,) = line.world.gateways["efi"].charges.values()
+    charge.pay()
+    payment = {"endToEndId": charge.end_to_end_id, "txid": charge.id, "valor": "49.90"}
+
+    body = {"pix": [17, {"txid": charge.id}, payment, {**payment, "txid": "0" * 32}]}
+    assert requests.post(notice_url(shop, "efi"), json=body, timeout=5).status_code == 200
+    line.work()
+
+    assert status(shop) == "paid"
+    assert sorted(receipts(line)) == ["parked", "settled", "unreadable", "unreadable"]
+
+
+@pytest.mark.parametrize("contract", [Contract(efi.gateway)], ids=["efi"])
+def test_a_notice_that_only_names_a_charge_waits_until_the_charge_is_known(line: Line, contract: Contract) -> None:
+    shop = open_shop(line, gateways=("efi",))
+    shop.buy(line.world.telegram.person())
+    (charge,) = line.world.gateways["efi"].charges.values()
+    line.change("update charge_attempt set provider_id = null")
+
+    line.world.gateways["efi"].pay(charge)
+    line.world.gateways["efi"].wait_delivered()
+    assert receipts(line) == ["parked"]
+
+    line.change(f"update charge_attempt set provider_id = '{charge.id}'")
+    line.pass_time(notices.TRY_AGAIN_S[0] + 1)
+    assert (status(shop), receipts(line)) == ("paid", ["settled"])
 
 
 def test_money_after_expiry_is_money(line: Line) -> None:

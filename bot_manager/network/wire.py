@@ -7,8 +7,10 @@ by the other side, and then a POST fails in a way that can't be told from one th
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
+import os
 import queue
 import socket
 import ssl
@@ -27,8 +29,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.poolmanager import PoolManager
 
 AUTHORITIES = requests.utils.DEFAULT_CA_BUNDLE_PATH
+CERTIFICATES = 64  # whose contexts are kept; the one that was used longest ago goes first
 _PIECE_BYTES = 256 * 1024
 
 Dial = Callable[[str, int, float], socket.socket]
@@ -55,6 +59,12 @@ class NotSent(WireError):
 
 class NoAnswer(WireError):
     """It may have been sent; no whole answer came in time."""
+
+
+class BadCertificate(WireError):
+    """What was given as a certificate and its key is not both, or they are not a pair: nothing was sent."""
+
+    permanent = True
 
 
 class TooLarge(WireError):
@@ -113,28 +123,71 @@ class Adapter(HTTPAdapter):
     def __init__(self, bounds: Bounds = Bounds(), authorities: str = AUTHORITIES, dial: Dial | None = None) -> None:
         self.bounds = bounds
         self._dial = dial
+        self._authorities = authorities
         self._tls = ssl.create_default_context(cafile=authorities)
+        self._owned: dict[str, PoolManager] = {}
+        self._lock = threading.Lock()
         super().__init__(pool_maxsize=100)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **kwargs)
+        self.poolmanager = self._pools(self._tls, maxsize)
+
+    def _pools(self, tls: ssl.SSLContext, maxsize: int) -> PoolManager:
+        made = PoolManager(maxsize=maxsize, ssl_context=tls)
         pools = {"http": _Pool, "https": _TlsPool}
-        made = {scheme: partial(pool, bounds=self.bounds, dial=self._dial) for scheme, pool in pools.items()}
-        self.poolmanager.pool_classes_by_scheme = made
+        bound = {scheme: partial(pool, bounds=self.bounds, dial=self._dial) for scheme, pool in pools.items()}
+        made.pool_classes_by_scheme = bound  # type: ignore[assignment]
+        return made
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """cert: a PEM text, where `requests` has a path."""
+        where, _ = self.build_connection_pool_key_attributes(request, verify)
+        if cert is None or where["scheme"] != "https":
+            return super().get_connection_with_tls_context(request, verify, proxies)
+        return self._pools_of(cert).connection_from_host(where["host"], where["port"], where["scheme"])
+
+    def _pools_of(self, certificate: str) -> PoolManager:
+        """Kept under its hash: the key itself is in the context alone."""
+        name = hashlib.sha256(certificate.encode(errors="replace")).hexdigest()
+        with self._lock:
+            pools = self._owned.pop(name, None) or self._pools(self._tls_with(certificate), 10)
+            self._owned[name] = pools
+            while len(self._owned) > CERTIFICATES:
+                del self._owned[next(iter(self._owned))]
+        return pools
+
+    def _tls_with(self, certificate: str) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._authorities)
+        own = os.memfd_create(
+            "certificate"
+        )  # `load_cert_chain` wants a path: this one leads to memory, never to a disk
+        try:
+            os.write(own, certificate.encode(errors="replace"))
+            context.load_cert_chain(f"/proc/self/fd/{own}", password=b"")  # no prompt for a key that is locked
+        except OSError:  # ssl.SSLError is one
+            raise BadCertificate("the certificate, its key, or both can't be read") from None
+        finally:
+            os.close(own)
+        return context
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing to add: the context demands a certificate, and the host's name in it."""
 
-    def exchange(self, request: requests.PreparedRequest, seconds: float | None = None) -> requests.Response:
-        """Up to the answer's headers; to be closed. Raises NoAddress, NotSent, NoAnswer.
+    def exchange(
+        self, request: requests.PreparedRequest, seconds: float | None = None, certificate: str | None = None
+    ) -> requests.Response:
+        """Up to the answer's headers; to be closed. Raises NoAddress, BadCertificate, NotSent, NoAnswer.
 
         seconds: for the whole exchange, to the body's last byte, instead of the bounds' own.
+        certificate: who we are, for servers that ask: a certificate and its unlocked key, as one PEM text.
         Exceptions are not chained: their texts hold addresses, and those may hold tokens.
         """
         whole = self.bounds.answer_s if seconds is None else seconds
         timeout: Any = urllib3.Timeout(connect=min(self.bounds.connect_s, whole), total=whole)
         try:
-            return self.send(request, stream=True, timeout=timeout)
+            return self.send(request, stream=True, timeout=timeout, cert=certificate)
         except requests.ConnectionError as error:
             if _never_connected(error):
                 raise NotSent("no connection") from None

@@ -178,10 +178,10 @@ def _act(receipt: Receipt) -> None:
         _note(receipt.id, ReceiptState.UNREADABLE, str(error))
         return
     found = _match(receipt, notice)
-    if notice.state is None and found is None:
-        _note(receipt.id, ReceiptState.IGNORED, notice.event or "sem cobrança")
+    if found is None and (notice.state or notice.provider_id or notice.reference):
+        _park(receipt.id, receipt)  # also what only names a charge: it may have overtaken the answer that made it known
     elif found is None:
-        _park(receipt.id, receipt)
+        _note(receipt.id, ReceiptState.IGNORED, notice.event or "sem cobrança")
     elif notice.test and not found.test:
         _note(receipt.id, ReceiptState.IGNORED, "aviso do ambiente de teste do provedor")
     else:
