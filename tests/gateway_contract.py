@@ -2,13 +2,15 @@
 
 contract.json           credentials, and for a provider with a network: reference, provider_id, amount_cents, `missing`
                         (the status it answers for a charge that it does not know), calls.{create,query} ("POST" and
-                        the path's beginning, below the base) and where its answers keep things, as dotted paths:
+                        the path's beginning, below the base, `*` for what differs), with calls.code where the code
+                        comes of another call than the charge, `unit` ("reais" where amounts are not cents) and where
+                        its answers keep things, as dotted paths:
                         answer.{id,code,amount,status}, notice.{id,amount,status} and, where it has them,
                         notice.{reference,currency,test} (with `test_word`, what its test environment says there);
                         notice_headers are static ones that come with each notice
                         `parts`, for a provider that takes several calls to one of ours: {"POST /oauth/token": {...}};
                         a text names a part of the answer under test ("qr" of create.json) instead of an answer, and ""
-                        is what is left. Calls that are not named there get the answer under test, or its part "".
+                        is what is left; `hint` names the notice of a provider whose notices never say "paid". Calls that are not named there get the answer under test, or its part "".
 create.json             the answer to a create
 charge_<status>.json    answers to a query, named after the status that we read from them
 notice_<status>*.json   notices, likewise; notice_none_*.json say nothing of a sale's state;

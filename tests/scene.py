@@ -75,6 +75,7 @@ class Scene:
         return Post(self.address, body, self.signed(body), {"t": self.reference})
 
     def said(self, name: str = "notice_paid", **changes: Any) -> Any:
+        name = self.contract.facts.get("hint", name) if name == "notice_paid" else name
         if name not in self.contract.names("notice"):
             return {"id": "an-id", "status": "paid", "value": 4990}  # the provider sends none
         payload = self.contract.load(name)

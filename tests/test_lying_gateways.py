@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ import pytest
 from bot_manager.network import wire
 from bot_manager.payments import charges
 from gateways import brcode, http
-from tests.gateway_contract import Contract, online, put
+from gateways.base import ChargeRequest
+from tests.gateway_contract import PAYER, Contract, online, put
 from tests.line import Line
 from tests.shops import Shop, open_shop
 from tests.world import Alter, Call, Cut, Fault, Garbage, Hang, ResetAfter, ResetBefore, SlowBytes, Status
@@ -47,7 +49,22 @@ class Liar:
 
     def calls(self, what: str) -> Callable[[Call], bool]:
         method, path = self.contract.facts["calls"][what].split()
-        return lambda call: call.method == method and call.path.startswith(self.fake.base + path)
+        return lambda call: call.method == method and fnmatchcase(call.path, f"{self.fake.base}{path}*")
+
+    def making(self, lie: str) -> Callable[[Call], bool]:
+        """The call that such a lie is an answer to, of those that make a charge."""
+        apart = lie in ABOUT_THE_CODE and "code" in self.contract.facts["calls"]
+        return self.calls("code" if apart else "create")
+
+    def place(self, path: str) -> str:
+        """Where an answer keeps it: what `contract.json` calls a part of a payload is an answer of its own."""
+        part, _, rest = path.partition(".")
+        return rest if part in self.contract.facts.get("parts", {}).values() else path
+
+    @property
+    def other_unit(self) -> int | float:
+        """The right amount, in reais to who takes cents, in cents to who takes reais."""
+        return CENTS if self.contract.facts.get("unit") == "reais" else CENTS / 100
 
     def row(self) -> dict[str, Any]:
         return self.line.rows("select * from gateway where id = :id", id=self.shop.gateways[self.contract.kind])[0]
@@ -62,7 +79,7 @@ class Liar:
         def change(true: Any) -> Any:
             for what, value in values.items():
                 for path in self.contract.facts["answer"][what]:
-                    put(true, path, value)
+                    put(true, self.place(path), value)
             return json.dumps(true).encode()  # NaN as Python writes it: NaN
 
         return Alter(change)
@@ -142,6 +159,7 @@ CHARGES: dict[str, tuple[str, Lie]] = {
     "a key twice": ("unknown", lambda liar: liar.doubled("code", code(1))),
     "another sale's charge": ("unknown", lambda liar: liar.of_another_sale()),
 }
+ABOUT_THE_CODE = {name for name in CHARGES if "code" in name} | {"a key twice"}
 STATES: dict[str, Lie] = {
     **NO_ANSWER,
     "refuses": lambda liar: Status(400, {"message": "no"}),
@@ -152,7 +170,8 @@ STATES: dict[str, Lie] = {
     "paid, a hundred times the amount": lambda liar: liar.paid(amount=CENTS * 100),
     "paid, nothing": lambda liar: liar.paid(amount=0),
     "paid, no amount": lambda liar: liar.paid(amount=None),
-    "paid, a fraction": lambda liar: liar.paid(amount=49.9),
+    "paid, in another unit": lambda liar: liar.paid(amount=liar.other_unit),
+    "paid, with a part of a cent": lambda liar: liar.paid(amount=49.905),
     "paid, NaN": lambda liar: liar.paid(amount=float("nan")),
     "paid, infinitely much": lambda liar: liar.paid(amount=float("inf")),
     "paid, the status a list": lambda liar: liar.changed(status=[liar.word("paid")]),
@@ -174,6 +193,7 @@ each_provider = pytest.mark.parametrize(
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charges, "PATIENCE_S", 2.4)
     monkeypatch.setattr(charges, "LEAST_TRY_S", 0.1)
+    monkeypatch.setattr(charges, "ChargeRequest", lambda **known: ChargeRequest(**{**known, "payer": PAYER}))
     monkeypatch.setattr(http, "_adapter", wire.Adapter(replace(http.BOUNDS, answer_s=1.0)))
 
 
@@ -192,10 +212,10 @@ def liar(contract: Contract, line: Line, trap: Fake, hasty: None) -> Liar:
     return Liar(contract, line, shop, f"{trap.url}/admin")
 
 
-def _charged(liar: Liar, lie: Lie) -> dict[str, Any]:
+def _charged(liar: Liar, name: str, lie: Lie) -> dict[str, Any]:
     """What became of a sale whose first gateway answers so."""
     liar.well()
-    liar.fake.fail(liar.calls("create"), how=lie(liar))
+    liar.fake.fail(liar.making(name), how=lie(liar))
     (payment,) = liar.shop.open_sales(1)
     liar.shop.charge(payment)
     liar.fake.heal()
@@ -213,9 +233,9 @@ def _charged(liar: Liar, lie: Lie) -> dict[str, Any]:
 
 @each_provider
 def test_whatever_it_answers_to_a_charge_the_next_one_makes_the_code(liar: Liar) -> None:
-    _charged(liar, Liar.of_another_sale)  # its first answer is true
+    _charged(liar, "another sale's charge", Liar.of_another_sale)  # its first answer is true
 
-    seen = {name: _charged(liar, lie) for name, (_, lie) in CHARGES.items()}
+    seen = {name: _charged(liar, name, lie) for name, (_, lie) in CHARGES.items()}
 
     well = {"then": ["made"], "status": "pending", "honest": True}
     assert seen == {
@@ -227,7 +247,7 @@ def test_whatever_it_answers_to_a_charge_the_next_one_makes_the_code(liar: Liar)
 
 @each_provider
 def test_who_lies_five_times_is_left_alone(liar: Liar) -> None:
-    liar.fake.fail(liar.calls("create"), how=liar.changed(code=code(1)), times=None)
+    liar.fake.fail(liar.making("no code"), how=liar.changed(code=code(1)), times=None)
 
     for payment in liar.shop.open_sales(6):
         liar.shop.charge(payment)
@@ -241,11 +261,15 @@ def _sales(liar: Liar, lies: dict[str, Lie]) -> dict[str, int]:
     sold = dict(zip(lies, liar.shop.open_sales(len(lies)), strict=True))
     for name, payment in sold.items():
         liar.shop.charge(payment)
-        keys = [_charge_of(liar, payment).id, _charge_of(liar, payment).reference]
-        asks = liar.calls("query")
-        about = lambda call, keys=keys, asks=asks: asks(call) and any(key and key in call.path for key in keys)  # noqa: E731
-        liar.fake.fail(about, how=lies[name](liar), times=None)
+        liar.fake.fail(_questions(liar, payment), how=lies[name](liar), times=None)
     return sold
+
+
+def _questions(liar: Liar, payment: int) -> Callable[[Call], bool]:
+    """That are about this sale, by whichever of its names."""
+    charge, asks = _charge_of(liar, payment), liar.calls("query")
+    names = [name for name in (charge.id, charge.reference) if name]
+    return lambda call: asks(call) and any(name in f"{call.path} {call.query}" for name in names)
 
 
 def _charge_of(liar: Liar, payment: int) -> Any:
