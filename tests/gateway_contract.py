@@ -14,7 +14,7 @@ contract.json           credentials, and for a provider with a network: referenc
 create.json             the answer to a create
 charge_<status>.json    answers to a query, named after the status that we read from them
 notice_<status>*.json   notices, likewise; notice_none_*.json say nothing of a sale's state;
-                        notice_dispute_<state>*.json tell of a claim
+                        notice_dispute_<state>*.json tell of a claim, …unlinked… without a word of which sale
 list.json               the answer to a list with one paid charge, for a provider that `lists`
 
 A provider that declares `signed` also has in its test file `signed_account() -> Account` and

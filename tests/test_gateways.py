@@ -433,7 +433,8 @@ def test_a_notice_is_read_as_what_it_says(contract, name):
     if found.dispute:
         assert found.state is None
         assert name.startswith(f"notice_dispute_{found.dispute.state}")
-        assert found.provider_id or found.reference or found.end_to_end_id
+        linked = found.provider_id or found.reference or found.end_to_end_id
+        assert bool(linked) == ("unlinked" not in name)
     assert not found.test
 
 
