@@ -19,9 +19,8 @@ from typing import Any
 import pytest
 
 from bot_manager.network import wire
-from bot_manager.payments import charges
+from bot_manager.payments import charges, payers
 from gateways import brcode, http
-from gateways.base import ChargeRequest
 from tests.gateway_contract import PAYER, Contract, online, put
 from tests.line import Line
 from tests.shops import Shop, open_shop
@@ -193,7 +192,7 @@ each_provider = pytest.mark.parametrize(
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charges, "PATIENCE_S", 2.4)
     monkeypatch.setattr(charges, "LEAST_TRY_S", 0.1)
-    monkeypatch.setattr(charges, "ChargeRequest", lambda **known: ChargeRequest(**{**known, "payer": PAYER}))
+    monkeypatch.setattr(payers, "of", lambda customer: PAYER)  # who told all that a provider may want
     monkeypatch.setattr(http, "_adapter", wire.Adapter(replace(http.BOUNDS, answer_s=1.0)))
 
 
