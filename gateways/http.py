@@ -25,6 +25,7 @@ from gateways.base import (
 # Silence is no reason to give up before the time is over: who is slow may still answer.
 BOUNDS = wire.Bounds(read_s=60.0, answer_s=8.0)
 MAX_ANSWER_BYTES = 1024 * 1024
+_UNSENDABLE = "a credential has characters that can't be sent; was it pasted whole and alone?"
 _SHOWN = 200  # characters of a provider's own message that we pass on
 _TRY_LATER = {408, 429, 503}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -41,14 +42,32 @@ def ask(
     form: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The provider's answer, which has to be a JSON object. Raises GatewayError."""
-    body = send(account, method, path, headers=headers, query=query, json=json, form=form)
-    try:
-        answer = strict.loads(body, MAX_ANSWER_BYTES)
-    except strict.Unreadable as why:
-        raise BadGatewayAnswer(f"the answer {why}") from None
+    answer = _read(send(account, method, path, headers=headers, query=query, json=json, form=form))
     if not isinstance(answer, dict):
         raise BadGatewayAnswer("the answer is not a JSON object")
     return answer
+
+
+def ask_list(
+    account: Account,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """The answer to a GET, which has to be a list of JSON objects, or one alone. Raises GatewayError."""
+    answer = _read(send(account, "GET", path, headers=headers, query=query))
+    found = [answer] if isinstance(answer, dict) else answer
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BadGatewayAnswer("the answer is not a list of JSON objects")
+    return found
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return strict.loads(body, MAX_ANSWER_BYTES)
+    except strict.Unreadable as why:
+        raise BadGatewayAnswer(f"the answer {why}") from None
 
 
 def send(
@@ -77,9 +96,21 @@ def send(
         response.close()
 
 
+def credential(account: Account, name: str) -> str:
+    """A credential that is sent elsewhere than in a header. Raises GatewayMisconfigured for what can't be one."""
+    value = account.credentials[name]
+    if not _can_be_sent(value):
+        raise GatewayMisconfigured(_UNSENDABLE)
+    return value
+
+
+def _can_be_sent(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()
+
+
 def _prepared(method: str, url: str, headers: Mapping[str, str], **content: Any) -> requests.PreparedRequest:
-    if not all(value.isascii() and value.isprintable() and value == value.strip() for value in headers.values()):
-        raise GatewayMisconfigured("a credential has characters that can't be sent; was it pasted whole and alone?")
+    if not all(_can_be_sent(value) for value in headers.values()):
+        raise GatewayMisconfigured(_UNSENDABLE)
     try:
         return wire.prepared(method, url, {"Accept": "application/json", **headers}, **content)
     except wire.NoAddress as error:
@@ -132,11 +163,14 @@ def _error(method: str, response: requests.Response, account: Account) -> Gatewa
 
 
 def _said(response: requests.Response, account: Account) -> str:
-    """The provider's own words about an error, fit to be shown and logged."""
     try:
-        answer = strict.loads(_body(response), MAX_ANSWER_BYTES)
-    except (GatewayError, strict.Unreadable):
+        return said(_read(_body(response)), account)
+    except GatewayError:
         return ""
+
+
+def said(answer: Any, account: Account) -> str:
+    """The provider's own words about an error, fit to be shown and logged; "" when it has none."""
     words = "".join(c if c.isprintable() else " " for c in " ".join(_words(answer)))
     return _masked(" ".join(words.split()), account)[:_SHOWN]
 
