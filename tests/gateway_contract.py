@@ -126,9 +126,10 @@ class Contract:
 
 
 def put(payload: Any, path: str, value: Any) -> None:
+    """Nothing where the payload has no such part: a create may keep things elsewhere than a query."""
     *parents, last = path.split(".")
     for parent in parents:
-        payload = payload[parent]
+        payload = payload.get(parent, {})
     payload[last] = value
 
 
