@@ -214,7 +214,7 @@ def liar(contract: Contract, line: Line, trap: Fake, hasty: None) -> Liar:
 def _charged(liar: Liar, name: str, lie: Lie) -> dict[str, Any]:
     """What became of a sale whose first gateway answers so."""
     liar.well()
-    liar.fake.fail(liar.making(name), how=lie(liar))
+    liar.fake.fail(liar.making(name), how=lie(liar), times=None)  # a token that is refused is replaced once
     (payment,) = liar.shop.open_sales(1)
     liar.shop.charge(payment)
     liar.fake.heal()
