@@ -60,7 +60,8 @@ class FakeWiinPay(PlainGateway):
     def show(self, call: Call, provider_id: str) -> Any:
         key = call.headers["authorization"].removeprefix("Bearer ")
         charge = self.find(provider_id, key, {"message": "Pagamento não encontrado"})
-        return self.told(charge, self.word(charge))
+        seen = self.told(charge, self.word(charge))
+        return {"paymentId": seen.pop("id"), **seen}
 
 
 def _validate(asked: dict[str, Any]) -> None:
