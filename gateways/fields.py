@@ -74,6 +74,11 @@ def reais(cents: int) -> str:
     return f"{cents // 100}.{cents % 100:02d}"
 
 
+def national_phone(phone: str | None) -> str:
+    """The digits of an E.164 number, without the country where that is Brazil."""
+    return (phone or "").removeprefix("+55").removeprefix("+")
+
+
 def when(value: Any) -> datetime | None:
     """An ISO 8601 time as aware UTC; one without a zone is taken as UTC."""
     try:

@@ -44,14 +44,33 @@ def ask(
     certificate: str | None = None,
 ) -> dict[str, Any]:
     """The provider's answer, which has to be a JSON object. Raises GatewayError."""
-    body = send(account, method, path, headers=headers, query=query, json=json, form=form, certificate=certificate)
-    try:
-        answer = strict.loads(body, MAX_ANSWER_BYTES)
-    except strict.Unreadable as why:
-        raise BadGatewayAnswer(f"the answer {why}") from None
+    sent = send(account, method, path, headers=headers, query=query, json=json, form=form, certificate=certificate)
+    answer = _read(sent)
     if not isinstance(answer, dict):
         raise BadGatewayAnswer("the answer is not a JSON object")
     return answer
+
+
+def ask_list(
+    account: Account,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """The answer to a GET, which has to be a list of JSON objects, or one alone. Raises GatewayError."""
+    answer = _read(send(account, "GET", path, headers=headers, query=query))
+    found = [answer] if isinstance(answer, dict) else answer
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BadGatewayAnswer("the answer is not a list of JSON objects")
+    return found
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return strict.loads(body, MAX_ANSWER_BYTES)
+    except strict.Unreadable as why:
+        raise BadGatewayAnswer(f"the answer {why}") from None
 
 
 def send(
@@ -89,6 +108,18 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
 
 
+def credential(account: Account, name: str) -> str:
+    """A credential that is sent elsewhere than in a header. Raises GatewayMisconfigured for what can't be one."""
+    value = account.credentials[name]
+    if not _can_be_sent(value):
+        raise GatewayMisconfigured(_UNSENDABLE)
+    return value
+
+
+def _can_be_sent(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()
+
+
 def _prepared(method: str, url: str, headers: Mapping[str, str], **content: Any) -> requests.PreparedRequest:
     if not all(_can_be_sent(value) for value in headers.values()):
         raise GatewayMisconfigured(_UNSENDABLE)
@@ -96,10 +127,6 @@ def _prepared(method: str, url: str, headers: Mapping[str, str], **content: Any)
         return wire.prepared(method, url, {"Accept": "application/json", **headers}, **content)
     except wire.NoAddress as error:
         raise GatewayUnreachable(str(error)) from None
-
-
-def _can_be_sent(value: str) -> bool:
-    return value.isascii() and value.isprintable() and value == value.strip()
 
 
 def _seconds(account: Account) -> float | None:
@@ -150,16 +177,19 @@ def _error(method: str, response: requests.Response, account: Account) -> Gatewa
 
 
 def _said(response: requests.Response, account: Account) -> str:
-    """The provider's own words about an error, fit to be shown and logged."""
     try:
-        answer = strict.loads(_body(response), MAX_ANSWER_BYTES)
-    except (GatewayError, strict.Unreadable):
+        return said(_read(_body(response)), account)
+    except GatewayError:
         return ""
+
+
+def said(answer: Any, account: Account) -> str:
+    """The provider's own words about an error, fit to be shown and logged; "" when it has none."""
     return fit(" ".join(_words(answer)), account)
 
 
 def fit(words: str, account: Account) -> str:
-    """A provider's words about an error, without what may not be shown or logged: for errors told inside a 200."""
+    """A provider's words about an error, without what may not be shown or logged."""
     words = "".join(c if c.isprintable() else " " for c in words)
     return _masked(" ".join(words.split()), account)[:_SHOWN]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TypeVar
 
-from gateways.base import Account, GatewayMisconfigured
+from gateways.base import Account, BadGatewayAnswer, GatewayMisconfigured, GatewayTimeout, GatewayUnreachable
 
 T = TypeVar("T")
 
@@ -40,7 +40,10 @@ class Tokens:
         return token if ends > time.monotonic() else None
 
     def _new(self, account: Account) -> str:
-        token, seconds = self._fetch(account)
+        try:
+            token, seconds = self._fetch(account)
+        except (GatewayTimeout, BadGatewayAnswer) as error:
+            raise GatewayUnreachable(f"no access token: {error}") from None  # nothing was asked for with it
         key = _key(account)
         with self._lock:
             self._held.pop(key, None)

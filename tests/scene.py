@@ -147,5 +147,9 @@ class Scene:
 def silent_bank(contract: Contract) -> responses.RequestsMock:
     net = responses.RequestsMock(assert_all_requests_are_fired=False)
     pending = contract.load("charge_pending") if "charge_pending" in contract.names("charge") else {}
+    for call, answer in contract.facts.get("parts", {}).items():
+        method, _, path = call.partition(" ")
+        if not isinstance(answer, str):
+            net.add(method, re.compile(re.escape(BASE_URL + path)), json=answer)
     net.add("GET", re.compile(f"{BASE_URL}/.*"), json=pending)
     return net

@@ -27,3 +27,10 @@ def test_what_is_no_amount_in_reais_is_not_guessed(value: object) -> None:
 def test_an_amount_is_written_as_the_central_bank_does(cents: int, written: str) -> None:
     assert fields.reais(cents) == written
     assert fields.cents_of_reais(written) == cents
+
+
+@pytest.mark.parametrize(
+    ("phone", "digits"), [("+5511987654321", "11987654321"), ("+351912345678", "351912345678"), (None, "")]
+)
+def test_a_phone_is_written_without_its_country_where_that_is_brazil(phone, digits):
+    assert fields.national_phone(phone) == digits

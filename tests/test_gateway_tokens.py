@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gateways import tokens
-from gateways.base import Account, GatewayMisconfigured
+from gateways.base import (
+    Account,
+    BadGatewayAnswer,
+    GatewayError,
+    GatewayMisconfigured,
+    GatewayTimeout,
+    GatewayUnreachable,
+)
 from gateways.tokens import Tokens
 
 
@@ -68,6 +75,15 @@ def test_credentials_that_are_refused_with_a_new_token_are_refused() -> None:
     with pytest.raises(GatewayMisconfigured):
         Tokens(provider.fetch).call(account(), refuse)
     assert provider.given == 1
+
+
+@pytest.mark.parametrize("error", [GatewayTimeout("slow"), BadGatewayAnswer("answered 500")])
+def test_without_a_token_nothing_was_asked_for(error: GatewayError) -> None:
+    def fetch(account: Account) -> tuple[str, float]:
+        raise error
+
+    with pytest.raises(GatewayUnreachable):
+        Tokens(fetch).call(account(), lambda token: pytest.fail("asked without a token"))
 
 
 def test_no_more_are_held_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
