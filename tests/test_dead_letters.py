@@ -562,7 +562,8 @@ def test_every_job_says_when_it_can_be_tried_again_and_has_its_words() -> None:
 
 def test_every_claim_is_a_statement_that_postgresql_takes(line: Line) -> None:
     shop = open_shop(line)
-    args = dict.fromkeys(("payment", "customer", "receipt", "conversion", "bot", "gateway", "batch", "access"), 0)
+    rows = ("payment", "attempt", "customer", "receipt", "conversion", "bot", "gateway", "batch", "access")
+    args = dict.fromkeys(rows, 0)
     for claim in filter(None, CLAIMS.values()):
         with line.app.app_context():
             act_for(shop.seller_id)

@@ -311,14 +311,50 @@ def test_the_newest_message_is_in_sight(visit: Any, panel: World, full: Cast) ->
 def test_the_code_is_copied_and_the_button_says_so(visit: Any, full: Cast) -> None:
     caio = visit(permissions=["clipboard-read", "clipboard-write"])
     page = caio.log_in(full.caio)
+    page.clock.install()
     page.goto(_chat(full))
     page.locator("#begin, #again").click()
     page.get_by_role("button", name="Curso de exemplo").last.click()
+    copy, copied = (page.get_by_role("button", name=name) for name in ("Copiar código PIX", "Copiado"))
+    copy.last.wait_for()
+    _still(page)
 
-    page.get_by_role("button", name="Copiar código PIX").last.click()
+    copy.last.click()
 
-    expect(page.get_by_role("button", name="Copiado")).to_be_visible()
+    expect(copied).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == PIX_CODE
+    page.clock.run_for(2000)
+    expect(copied).to_have_count(0)
+    expect(copy.last).to_be_visible()
+
+
+def _still(page: Page) -> None:
+    """What is shown for two seconds stays until the clock is told to go on, and the conversation is not drawn again."""
+    page.route(lambda url: "v=" in url, lambda route: route.fulfill(status=204))
+    with page.expect_response(lambda answer: answer.status == 204):
+        pass
+    page.clock.pause_at(datetime.fromtimestamp(page.evaluate("Date.now()") / 1000 + 1, UTC))
+
+
+def test_a_button_that_is_drawn_again_while_it_says_so_keeps_its_name(visit: Any, full: Cast) -> None:
+    caio = visit(permissions=["clipboard-read", "clipboard-write"])
+    page = caio.log_in(full.caio)
+    page.clock.install()
+    page.goto(_chat(full))
+    page.locator("#begin, #again").click()
+    page.get_by_role("button", name="Curso de exemplo").last.click()
+    copy = page.get_by_role("button", name="Copiar código PIX").last
+    copy.wait_for()
+    _still(page)
+    copy.click()
+    expect(page.get_by_role("button", name="Copiado")).to_be_visible()
+
+    page.unroute_all()
+    page.locator("#begin, #again").click()
+    expect(copy).to_be_visible()
+    page.clock.run_for(2000)
+
+    expect(copy).to_be_visible()
 
 
 def test_a_sale_appears_by_itself(visit: Any, panel: World, full: Cast) -> None:

@@ -82,6 +82,8 @@ CLAIMS: Mapping[Name, str | None] = {
     Name.CHARGE: "update payment set claimed_at = null where id = :payment and status = 'new' returning 1",
     Name.LOOK: "select 1 from payment where id = :payment and status not in ('paid', 'refunded')",
     Name.RECONCILE: "select 1 from lookup where gateway_id = :gateway limit 1",
+    Name.BOOK: "select 1 from charge_attempt where id = :attempt and state in ('paid', 'refunded')"
+    " and booked is distinct from state",
     Name.CONFIRM: "update webhook_receipt set last_at = now() where id = :receipt and state = 'confirming' returning 1",
     Name.REMATCH: "update webhook_receipt set last_at = now() where id = :receipt and state = 'parked' returning 1",
     Name.DELIVER: "select 1 from payment where id = :payment and status = 'paid'",

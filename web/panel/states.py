@@ -96,6 +96,7 @@ LETTER: Mapping[str, Word] = {
     Name.RECONCILE: Word("Conferência depois de uma parada não terminou", "bad"),
     Name.CONFIRM: Word("Pagamento não conferido", "bad"),
     Name.REMATCH: Word("Aviso não reencontrado", "warn"),
+    Name.BOOK: Word("Venda não lançada nas contas", "bad"),
     Name.DELIVER: Word("Entrega parada", "bad"),
     Name.ADMIT: Word("Pedido de entrada parado", "warn"),
     Name.END_ACCESS: Word("Acesso vencido não foi tirado", "bad"),

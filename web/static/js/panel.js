@@ -1,10 +1,12 @@
 // Small things that pages ask for with data-* attributes. Everything works without them, only less well.
 
 const SAID_MS = 2000;
+const COPIED = "Copiado";
+const NOT_COPIED = "Não deu para copiar";
 
 document.addEventListener("click", (event) => {
   const copy = event.target.closest("[data-copy]");
-  if (copy) copyText(copy.dataset.copy).then((done) => say(copy, done ? "Copiado" : "Não deu para copiar"));
+  if (copy) copyText(copy.dataset.copy).then((done) => say(copy, done ? COPIED : NOT_COPIED));
   const peek = event.target.closest("[data-peek]");
   if (peek) togglePassword(peek);
 });
@@ -29,12 +31,11 @@ function copyByHand(text) {
 
 function say(button, text) {
   const label = button.querySelector("[data-said]");
-  if (!label || button.dataset.before) return;
-  button.dataset.before = label.textContent;
+  if (!label || [COPIED, NOT_COPIED].includes(label.textContent)) return;
+  const before = label.textContent;
   label.textContent = text;
   setTimeout(() => {
-    label.textContent = button.dataset.before;
-    delete button.dataset.before;
+    if (label.textContent === text) label.textContent = before; // else the page was drawn again meanwhile
   }, SAID_MS);
 }
 
