@@ -27,6 +27,8 @@ from gateways.base import (
     ChargeRequest,
     ChargeState,
     Credential,
+    Dispute,
+    DisputeState,
     Gateway,
     GatewayRefused,
     Notice,
@@ -40,6 +42,13 @@ _EVENTS = {
     "CHARGE_COMPLETED": Status.PAID,
     "CHARGE_COMPLETED_NOT_SAME_CUSTOMER_PAYER": Status.PAID,
     "CHARGE_EXPIRED": Status.EXPIRED,
+}
+# What is accepted is the dispute: the money goes back to who paid.
+_DISPUTES = {
+    "DISPUTE_CREATED": DisputeState.OPENED,
+    "DISPUTE_ACCEPTED": DisputeState.LOST,
+    "DISPUTE_REJECTED": DisputeState.WON,
+    "DISPUTE_CANCELED": DisputeState.CANCELLED,
 }
 _SHORTEST_SECONDS = 300
 _COMMENT = 140
@@ -62,6 +71,8 @@ class Woovi(Gateway):
     signed = True
     finds_by_reference = True
     keys_path = "/api/v1/webhook/public-keys"
+    refunds_parts = True
+    defence_days = 3.0
 
     def make_charge(self, account: Account, request: ChargeRequest) -> Charge:
         wanted = {
@@ -131,6 +142,7 @@ class Woovi(Gateway):
             test=fields.nested(body.get("account")).get("environment") == "TESTING",
             event=event,
             end_to_end_id=_end_to_end_id(body, pix),
+            dispute=_dispute(event, fields.nested(body.get("dispute"))),
         )
 
     def probe(self, account: Account) -> None:
@@ -207,6 +219,16 @@ def _whole_refund(refund: dict[str, Any], paid: dict[str, Any], charge: dict[str
         end_to_end_id=fields.ident(paid.get("endToEndId")),
         raw_status=fields.text(refund.get("status")) or "",
     )
+
+
+def _dispute(event: str, told: dict[str, Any]) -> Dispute | None:
+    """It names the transfer alone, and the amount in one of its two kinds only."""
+    state = _DISPUTES.get(event.rpartition(":")[2])
+    if state is None:
+        return None
+    number = fields.ident(told.get("id")) or fields.ident(told.get("endToEndId")) or ""
+    reason = fields.text(told.get("disputeReason")) or ""
+    return Dispute(number, state, fields.cents(told.get("value")), reason=reason)
 
 
 def _end_to_end_id(body: dict[str, Any], pix: dict[str, Any]) -> str | None:

@@ -170,5 +170,5 @@ def notice(body: Any, headers: dict[str, str] | None = None, query: dict[str, st
 
 
 def expected_status(name: str) -> str:
-    """`notice_paid_other_payer` is paid, `notice_none_dispute` is none."""
+    """`notice_paid_other_payer` is paid, `notice_none_test_call` is none."""
     return name.split("_")[1]

@@ -175,7 +175,7 @@ def test_the_call_made_at_registration_names_no_charge():
     assert (found.reference, found.provider_id, found.state) == (None, None, None)
 
 
-@pytest.mark.parametrize("name", ["notice_none_dispute", "notice_none_transaction", "notice_refunded"])
+@pytest.mark.parametrize("name", ["notice_dispute_opened", "notice_none_transaction", "notice_refunded"])
 def test_what_names_no_charge_names_the_customers_transfer(name):
     found = gateway.parse_notice(notice(contract.load(name)))
     assert (found.reference, found.end_to_end_id) == (None, "E12345678202601151320a1b2c3d4e5f")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, update
@@ -25,7 +25,7 @@ from bot_manager.payments import charges
 from bot_manager.payments.accounts import note_error, opened
 from bot_manager.security import doors, events
 from bot_manager.security.events import Kind
-from gateways.base import Authenticity, GatewayError, Notice, RawNotice, UnreadableNotice
+from gateways.base import Authenticity, Dispute, GatewayError, Notice, RawNotice, UnreadableNotice
 from gateways.base import Gateway as Edge
 from models import Base, ChargeAttempt, DoorKind, Gateway, ReceiptState, WebhookReceipt, db
 
@@ -178,7 +178,9 @@ def _act(receipt: Receipt) -> None:
         _note(receipt.id, ReceiptState.UNREADABLE, str(error))
         return
     found = _match(receipt, notice)
-    if found is None and (notice.state or notice.provider_id or notice.reference):
+    if found is None and notice.dispute:
+        _note(receipt.id, ReceiptState.MISMATCH, "uma contestação que não diz de que venda fala: veja no provedor")
+    elif found is None and (notice.state or notice.provider_id or notice.reference):
         _park(receipt.id, receipt)  # also what only names a charge: it may have overtaken the answer that made it known
     elif found is None:
         _note(receipt.id, ReceiptState.IGNORED, notice.event or "sem cobrança")
@@ -198,7 +200,7 @@ def _read(receipt: Receipt) -> Notice:
 def _match(receipt: Receipt, notice: Notice) -> sales.Match | None:
     reference = notice.reference or receipt.raw.query.get("t")
     found = sales.match(receipt.gateway.id, reference, notice.provider_id, notice.payment_id)
-    if found is None and notice.state and notice.end_to_end_id:
+    if found is None and (notice.state or notice.dispute) and notice.end_to_end_id:
         return sales.match_transfer(receipt.gateway.id, notice.end_to_end_id)
     return found
 
@@ -206,13 +208,28 @@ def _match(receipt: Receipt, notice: Notice) -> sales.Match | None:
 def _act_on(receipt: Receipt, notice: Notice, found: sales.Match) -> None:
     if sales.contradicts(receipt.gateway.id, found, notice.provider_id):
         _refuse(receipt, found, "o aviso fala de duas cobranças diferentes")
-    elif receipt.authenticity is Authenticity.SIGNED and notice.state is not None:
+        return
+    if notice.dispute:
+        _tell_of_dispute(receipt, notice.dispute, found)
+    if receipt.authenticity is Authenticity.SIGNED and notice.state is not None:
         outcome = sales.settle(receipt.gateway.id, found, notice.state)
         _conclude(receipt, found, outcome)
     else:
         _note(receipt.id, ReceiptState.CONFIRMING, notice.event or None, found.payment_id)
         args = {"receipt": receipt.id, "attempt": found.attempt_id, "provider_id": notice.provider_id}
         enqueue(_job(Name.CONFIRM, receipt, args))
+
+
+def _tell_of_dispute(receipt: Receipt, dispute: Dispute, found: sales.Match) -> None:
+    """In the sale's timeline, once. What became of the money is another notice's, or the query's, to say."""
+    kind = f"dispute_{dispute.state}"
+    if timeline.told(found.payment_id, kind, dispute=dispute.id):
+        return
+    days = gateways.get(receipt.gateway.kind).defence_days
+    due_at = dispute.due_at or (dispute.opened_at or datetime.now(UTC)) + timedelta(days=days)
+    data = {"dispute": dispute.id, "gateway": receipt.gateway.id, "reason": dispute.reason}
+    timeline.add(found.seller_id, found.payment_id, kind, **data, due_at=due_at.isoformat())
+    logger.error("a dispute", extra={"payment": found.payment_id, "state": dispute.state})
 
 
 def _conclude(receipt: Receipt, found: sales.Match, outcome: sales.Outcome) -> None:

@@ -6,16 +6,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from flask import url_for
+from flask import g, url_for
 from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from bot_manager.app import settings
 from bot_manager.payments import breakers
-from models import Access, AccessState, Bot, BotState, Click, Destination, Gateway, Payment, PaymentStatus, db
+from models import (
+    Access,
+    AccessState,
+    Bot,
+    BotState,
+    Click,
+    Destination,
+    Gateway,
+    Payment,
+    PaymentEvent,
+    PaymentStatus,
+    db,
+)
+from web.panel.access import here
+from web.panel.format import moment, money
 from web.panel.gateways import why_paused
 from web.panel.lookup import gateway_label
 
 RECENT = timedelta(days=2)
+LONGEST_DISPUTE = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,27 @@ class Step:
 
 
 def alerts() -> list[Alert]:
-    return [*_bots(), *_gateways(), *_groups(), *_destinations(), *_address()]
+    return [*_disputes(), *_bots(), *_gateways(), *_groups(), *_destinations(), *_address()]
+
+
+def _disputes() -> Iterator[Alert]:
+    """Those that are open, by what the provider told last."""
+    last = (
+        select(PaymentEvent)
+        .where(PaymentEvent.seller_id == g.place.seller.id, PaymentEvent.kind.startswith("dispute_"))
+        .where(PaymentEvent.at > datetime.now(UTC) - LONGEST_DISPUTE)
+        .ext(distinct_on(PaymentEvent.payment_id))
+        .order_by(PaymentEvent.payment_id, PaymentEvent.id.desc())
+        .subquery()
+    )
+    disputed = select(Payment, last.c.data).join(last, last.c.payment_id == Payment.id)
+    for payment, data in db.session.execute(disputed.where(last.c.kind == "dispute_opened").order_by(last.c.at)):
+        until = moment(datetime.fromisoformat(data["due_at"]), here())
+        text = f"{money(payment.amount_cents)} podem voltar ao pagador. Responda no painel do provedor até {until}."
+        href = url_for("shop.sales.one", payment_id=payment.payment_id)
+        yield Alert(
+            "bad", "alert-triangle", f"A venda de {payment.offer_name} foi contestada.", text, "Ver a venda", href
+        )
 
 
 def _bots() -> Iterator[Alert]:

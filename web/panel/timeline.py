@@ -25,7 +25,8 @@ from models import (
     WebhookReceipt,
     db,
 )
-from web.panel.format import money
+from web.panel.access import here
+from web.panel.format import moment, money
 from web.panel.lookup import account_name
 from web.panel.states import CONVERSION, DELIVERY, RECEIPT, Word, word
 
@@ -65,6 +66,11 @@ _EVENTS: Mapping[str, tuple[str, Word]] = {
     "mismatch": ("alert-triangle", Word("Valor diferente do pedido: não contamos como pago", "bad")),
     "charge_refunded": ("arrow-back-up", Word("Um PIX devolvido; a venda continua", "quiet")),
     "refunded": ("arrow-back-up", Word("Devolvido ao cliente", "quiet")),
+    "refunded_in_part": ("arrow-back-up", Word("Uma parte devolvida; a venda continua", "quiet")),
+    "dispute_opened": ("alert-triangle", Word("Contestado pelo pagador", "bad")),
+    "dispute_won": ("circle-check", Word("Contestação encerrada a seu favor", "ok")),
+    "dispute_lost": ("circle-x", Word("Contestação perdida: o dinheiro volta ao pagador", "bad")),
+    "dispute_cancelled": ("circle-check", Word("Contestação cancelada", "quiet")),
     "entered": ("circle-check", Word("Entrou no grupo", "ok")),
     "access_ended": ("clock", Word("Saiu do grupo: o acesso terminou", "quiet")),
 }
@@ -128,6 +134,11 @@ def _event(event: PaymentEvent, payment: Payment, gateways: Mapping[int, str]) -
     if event.kind == "opened":
         return Step(event.at, icon, words, f"{payment.offer_name}, {money(payment.amount_cents)}")
     name = gateways.get(event.data.get("gateway") or 0, "")
+    if event.kind == "refunded_in_part":
+        return Step(event.at, icon, words, f"{money(event.data['amount_cents'])} ao todo")
+    if event.kind == "dispute_opened":
+        due = datetime.fromisoformat(event.data["due_at"])
+        return Step(event.at, icon, words, f"{name}: responda no painel do provedor até {moment(due, here())}")
     told = [name, str(event.data.get("error") or event.data.get("why") or "")]
     return Step(event.at, icon, words, ": ".join(part for part in told if part))
 
