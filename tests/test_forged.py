@@ -196,8 +196,7 @@ def test_a_lie_is_answered_kept_and_never_believed(app: Flask, owner: Engine, co
 
     signed = contract.gateway.signed
     hint = not signed and lie.answer == KEPT and lie.receipt != "parked"
-    unmatched = "ignored" if lie.receipt == "parked" and "hint" in contract.facts else lie.receipt
-    believed = _of_a_hint(scene, lie) if hint else unmatched
+    believed = _of_a_hint(scene, lie) if hint else lie.receipt
     assert answer == lie.answer
     assert state(owner) == before
     assert column(owner, "select state from webhook_receipt") == ([believed] if believed else [])
