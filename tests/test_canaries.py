@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from bot_manager import log
 from bot_manager.ops import programs
+from gateways import all_gateways
 from models import db
 from tests.canaries import IN_THE_OPEN, PERSON, SAID, Cage, heard, in_pages, in_the_database, knock, sell_in_a_storm
 from tests.line import Line
@@ -79,7 +80,9 @@ def test_no_canary_is_heard_anywhere(line: Line, logs: dict[str, io.StringIO], m
     pages = in_pages(cage)
 
     assert [row["status"] for row in cage.shop.payments()] == ["paid"]
-    assert len(cage.canaries) >= 45
+    wanted = {f"{kind} {each.name}" for kind, edge in all_gateways().items() for each in edge.credentials}
+    assert wanted <= set(cage.canaries)
+    assert len(cage.canaries) >= 60
     assert len(set(cage.canaries.values())) == len(cage.canaries)
     out = {
         "logs, JSON": heard(cage.songs(), logs["json"].getvalue()),
@@ -117,7 +120,7 @@ def test_no_canary_is_heard_from_the_processes_their_commands_and_their_backups(
         product.stop()
 
         assert {row["status"] for row in cage.shop.payments()} == {"paid"}
-        assert len(cage.canaries) >= 50
+        assert len(cage.canaries) >= 60
         out = {
             "processes": heard(cage.songs(), product.log.read_text(errors="replace").replace(first_login[0], "")),
             "answers": heard(cage.songs(), "\n".join(cage.answers)),

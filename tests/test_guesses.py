@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from argon2 import low_level
 from flask import Flask
 from sqlalchemy import select, text
 from werkzeug.test import TestResponse
@@ -133,28 +134,43 @@ def test_an_unknown_account_sounds_and_counts_like_a_known_one(panel: World, cas
     assert [words(one) for one in known[:10]] == [words(one) for one in unknown[:10]]
 
 
-def test_an_unknown_account_costs_the_same_work(panel: World, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One hash, made with the same parameters, whatever is wrong: the account, its password, its being there at all."""
-    made: list[str] = []
-    for name in ("hash_password", "verify_and_update_password"):
-        _count(monkeypatch, name, made)
-    for email in (cast.ana, "nobody@example.com"):
-        made.clear()
-        guess(panel, email)
-        assert len(made) == 1
+@pytest.mark.parametrize("whose", ["known", "shouted", "unknown", "unknown, shouted", "invited", "disabled"])
+def test_a_wrong_password_costs_the_same_work_whoever_it_is_tried_at(
+    panel: World, cast: Cast, work: list[str], whose: str
+) -> None:
+    """One hash with the parameters of real ones: whether the account is there can't be read from a clock."""
+    email = "nobody@example.com" if whose.startswith("unknown") else cast.ana
+    with panel.app.app_context():
+        user = db.session.scalars(select(User).filter_by(email=cast.ana)).one()
+        user.password, user.active = None if whose == "invited" else user.password, whose != "disabled"
+        db.session.commit()
+    work.clear()
+
+    answer = guess(panel, email.upper() if whose.endswith("shouted") else email)
+
+    assert answer.status_code == 200
+    assert work == ["m=19456,t=2,p=1"]
 
 
-def _count(monkeypatch: pytest.MonkeyPatch, name: str, made: list[str]) -> None:
-    where = "flask_security.forms" if name == "hash_password" else "flask_security.core.UserMixin"
-    module, _, owner = where.rpartition(".")
-    target = getattr(__import__(module, fromlist=[owner]), owner)
-    real = getattr(target, name)
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every Argon2 computation of this process, as its parameters, made or compared."""
+    done: list[str] = []
+    made, compared = low_level.hash_secret, low_level.verify_secret
 
-    def counted(*args: Any) -> Any:
-        made.append(name)
-        return real(*args)
+    def make(
+        secret: bytes, salt: bytes, time_cost: int, memory_cost: int, parallelism: int, *rest: Any, **more: Any
+    ) -> bytes:
+        done.append(f"m={memory_cost},t={time_cost},p={parallelism}")
+        return made(secret, salt, time_cost, memory_cost, parallelism, *rest, **more)
 
-    monkeypatch.setattr(target, name, counted)
+    def compare(hashed: bytes, *rest: Any) -> bool:
+        done.append(hashed.decode().split("$")[3])
+        return compared(hashed, *rest)
+
+    monkeypatch.setattr(low_level, "hash_secret", make)
+    monkeypatch.setattr(low_level, "verify_secret", compare)
+    return done
 
 
 def test_a_forwarded_address_is_believed_from_our_own_proxies_alone(panel: World, cast: Cast) -> None:

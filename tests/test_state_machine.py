@@ -47,6 +47,7 @@ lanes = st.sampled_from([None, "money", "chat", "bulk"])
 companies = st.sampled_from(["pushinpay", "woovi"])
 offers = st.sampled_from(["Curso Completo", "Grupo VIP"])
 moments = st.builds(Moment, st.sampled_from(["begin", "commit"]), st.integers(0, 5))
+in_a_send = st.sampled_from([Moment("commit", 0), Moment("begin", 1)])  # claimed and not sent; sent and not noted
 how_often = st.sampled_from([1, 1, 3, None])
 
 GATEWAY_FAULTS: dict[str, Callable[[], Fault]] = {
@@ -340,7 +341,15 @@ class Sale(RuleBasedStateMachine):
         self.buys(shop, person, "Curso Completo")
         self.pays(0, 1, hold=False, more=0)
         self.stage.hands.do("money")  # the gateway is asked, or it is delivered already
-        self.a_worker_is_overtaken("money", 0, at, 6)
+        self.a_worker_is_overtaken("chat", 0, at, 6)
+
+    @rule(shop=shops, person=people, at=in_a_send)
+    def who_writes_is_overtaken(self, shop: int, person: int, at: Moment) -> None:
+        """With its message under way: who comes after it must not send it, and it must not once more."""
+        self.stage.work()
+        self.starts(shop, person, "none")
+        self.stage.hands.do("chat")  # what is to be said is there
+        self.a_worker_is_overtaken("chat", 0, at, 6)
 
     @rule()
     def paused_workers_wake(self) -> None:
