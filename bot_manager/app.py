@@ -35,6 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 POOL_SIZE = 8
+RECYCLE_S = 1800  # what PostgreSQL's end of a connection remembers of tables and plans is never given back
 
 # The timeouts for this transaction are the server's to keep; where it can't, `patience` ends the wait on our side.
 _ACT_FOR = text(
@@ -54,6 +55,7 @@ def create_core(settings: Settings, pool_size: int = POOL_SIZE) -> Flask:
             "pool_size": pool_size,
             "max_overflow": 0,
             "pool_timeout": 5,
+            "pool_recycle": RECYCLE_S,
             "hide_parameters": True,  # errors quote statements, and what was to be stored is none of the log's business
             "creator": patience.connector(settings.database_url),
         },
