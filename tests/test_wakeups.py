@@ -36,6 +36,7 @@ async def fetch(database: Database) -> int | None:
         pass
 
     manager = _Manager(database, Turns(["money"], 16, time.monotonic))
+    manager.known = {JOB["task_name"]}
     await manager.listen_for_jobs(on_notification=heard)
     job = await manager.fetch_job(None, worker_id=1)
     return job and job.id
