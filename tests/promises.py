@@ -65,6 +65,8 @@ _NEXT = {
     "refunded": set(),
 }
 
+_NO_WONDER = ("não encontrada", "blocked by the user", "HIDE_REQUESTER_MISSING", "USER_ALREADY_PARTICIPANT")
+
 
 @dataclass(frozen=True)
 class Money:
@@ -245,10 +247,11 @@ class Promises:
                     yield f"{person.id} is in group {group.title} and did not pay for it"
 
     def _refused(self) -> Iterator[str]:
-        """Nobody was asked for what they do not do, but for charges that never were and chats that are blocked."""
+        """Nobody was asked for what they do not do, but for charges that never were, chats that are blocked, and people
+        at a group's door whom a run that was overtaken finds let in or turned away."""
         for refusal in self.stage.world.refusals:
             said = str(refusal.body)
-            if not any(words in said for words in ("não encontrada", "blocked by the user")) and refusal.body != []:
+            if not any(words in said for words in _NO_WONDER) and refusal.body != []:
                 yield f"{refusal.call.method} {refusal.call.path[-40:]} was refused: {said[:200]}"
 
     # Money
