@@ -149,6 +149,18 @@ def test_the_conversations_questions_answer_commands_all_the_same(line: Line, as
     assert "CPF ou CNPJ" in say(shop, person, "Maria da Silva")
 
 
+def test_what_no_key_opens_any_more_is_as_if_it_had_not_been_told(line: Line, asked: list[Payer]) -> None:
+    shop = open_shop(line, gateways=("woovi", "pushinpay"))
+    person = line.world.telegram.person()
+    shop.visit(person)
+    line.change("update customer set profile_sealed = '\\x00'")
+
+    payment = shop.buy(person)
+
+    assert payment["gateway_id"] == shop.gateways["pushinpay"]
+    assert not line.rows("select 1 from inbox where state <> 'done'")
+
+
 # Reading ------------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from bot_manager.app import vault
 from bot_manager.funnels.payer import ORDER
 from bot_manager.payments import decisions
+from bot_manager.security.vault import CannotOpen
 from gateways.base import Payer, PayerField
 from models import Customer
 
@@ -16,19 +17,19 @@ _TOLD = "payer"  # apart from what the channel says of them: people write to the
 
 
 def of(customer: Customer) -> Payer:
-    told = _profile(customer).get(_TOLD, {})
+    told = profile(customer).get(_TOLD, {})
     return Payer(**{field: told.get(field) for field in PayerField})
 
 
 def learn(customer: Customer, field: PayerField, value: str) -> None:
-    profile = _profile(customer)
-    _seal(customer, {**profile, _TOLD: {**profile.get(_TOLD, {}), field: value}})
+    known = profile(customer)
+    _seal(customer, {**known, _TOLD: {**known.get(_TOLD, {}), field: value}})
 
 
-def meet(customer: Customer, profile: dict[str, str]) -> None:
+def meet(customer: Customer, person: dict[str, str]) -> None:
     """Keeps what the channel says of the person, beside what they told us themselves."""
-    told = _profile(customer).get(_TOLD)
-    _seal(customer, {**profile, _TOLD: told} if told else dict(profile))
+    told = profile(customer).get(_TOLD)
+    _seal(customer, {**person, _TOLD: told} if told else dict(person))
 
 
 def to_be_asked(customer: Customer, amount_cents: int, *, test: bool) -> list[PayerField]:
@@ -41,12 +42,16 @@ def to_be_asked(customer: Customer, amount_cents: int, *, test: bool) -> list[Pa
     return [field for field in ORDER if field in payer.lacks(needs)]
 
 
-def _profile(customer: Customer) -> dict[str, Any]:
+def profile(customer: Customer) -> dict[str, Any]:
+    """What the channel told of the person, and what they told us; empty when that is nothing or can't be read."""
     if customer.profile_sealed is None:
         return {}
-    found: dict[str, Any] = vault().open_json(customer.profile_sealed, PROFILE, customer.seller_id)
+    try:
+        found: dict[str, Any] = vault().open_json(customer.profile_sealed, PROFILE, customer.seller_id)
+    except CannotOpen:
+        return {}
     return found
 
 
-def _seal(customer: Customer, profile: dict[str, Any]) -> None:
-    customer.profile_sealed = vault().seal_json(profile, PROFILE, customer.seller_id)
+def _seal(customer: Customer, known: dict[str, Any]) -> None:
+    customer.profile_sealed = vault().seal_json(known, PROFILE, customer.seller_id)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flask import abort
 
 import gateways
-from bot_manager.app import vault
-from bot_manager.security.vault import CannotOpen
+from bot_manager.payments.payers import profile
 from models import Base, Customer, Gateway, db
 
 BIGGEST_ID = 2**63 - 1
-PROFILE = "customer.profile"
 
 M = TypeVar("M", bound=Base)
 
@@ -21,17 +19,6 @@ def find(model: type[M], key: int) -> M:
     """The shop's row with that id; 404 when there is none, another shop's included."""
     found = db.session.get(model, key) if key <= BIGGEST_ID else None
     return found if found is not None else abort(404)
-
-
-def profile(customer: Customer) -> dict[str, Any]:
-    """What the channel told of the person; empty when it told nothing or can't be read."""
-    if customer.profile_sealed is None:
-        return {}
-    try:
-        told: dict[str, Any] = vault().open_json(customer.profile_sealed, PROFILE, customer.seller_id)
-    except CannotOpen:
-        return {}
-    return told
 
 
 def name_of(customer: Customer) -> str:
