@@ -78,12 +78,9 @@ class AbacatePay(Gateway):
 
     def fetch_charge(self, account: Account, provider_id: str, reference: str) -> ChargeState | None:
         """From the list: the answer to a check names no amount."""
-        try:
-            found = _listed(_ask(account, "GET", _LIST, query={"id": provider_id}))
-        except GatewayRefused as refused:
-            if refused.http_status == 404:
-                return None
-            raise
+        found = http.if_known(lambda: _listed(_ask(account, "GET", _LIST, query={"id": provider_id})))
+        if found is None:
+            return None
         mine = [state for state in map(_state, found) if state.provider_id == provider_id]
         if found and not mine:
             raise BadGatewayAnswer("the answer is about another charge")
@@ -120,15 +117,12 @@ class AbacatePay(Gateway):
 
     def verify(self, account: Account, notice: RawNotice) -> Authenticity:
         """The key of its signature is printed in its documentation, the same for all: it is not looked at."""
-        secret = account.credentials.get("webhook_secret")
-        if secret and not fields.same_secret(notice.query.get("webhookSecret", ""), secret):
-            return Authenticity.FORGED
-        return Authenticity.UNSIGNED
+        return fields.static_token(notice.query.get("webhookSecret", ""), account.credentials.get("webhook_secret"))
 
     def parse_notice(self, notice: RawNotice) -> Notice:
         body = fields.json_notice(notice.body)
         event, data = fields.text(body.get("event")) or "", fields.nested(body.get("data"))
-        charge = fields.nested(data.get("transparent")) or data
+        charge = fields.inside(data, "transparent")
         return Notice(
             reference=_reference(charge) or fields.ident(notice.query.get("t")),
             provider_id=_comparable(fields.ident(charge.get("id"))),
@@ -177,10 +171,7 @@ def _data(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listed(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    found = answer.get("data")
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise BadGatewayAnswer("the answer has no list")
-    return found
+    return http.objects(answer.get("data"))
 
 
 def _reference(charge: dict[str, Any]) -> str | None:

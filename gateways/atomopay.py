@@ -11,7 +11,6 @@ from urllib.parse import quote
 from gateways import fields, http
 from gateways.base import (
     Account,
-    Authenticity,
     BadGatewayAnswer,
     Charge,
     ChargeRequest,
@@ -62,7 +61,7 @@ class AtomoPay(Gateway):
         """No idempotency is known: asked twice, it makes two charges."""
         wanted = _wanted(account, request, _offer(account, request))
         answer = _ask(account, "POST", "/transactions", wanted)
-        made = _inside(answer)
+        made = fields.inside(answer)
         provider_id, code = _one_of(made, _IDS), _code(made)
         if answer.get("success") is False and not provider_id:
             raise GatewayRefused(f"refused with 2xx: {http.said(answer, account)}")
@@ -73,32 +72,22 @@ class AtomoPay(Gateway):
         return Charge(provider_id=provider_id, pix_code=code, raw=answer)
 
     def fetch_charge(self, account: Account, provider_id: str, reference: str) -> ChargeState | None:
-        try:
-            answer = _ask(account, "GET", f"/transactions/{quote(provider_id, safe='')}")
-        except GatewayRefused as refused:
-            if refused.http_status == 404:
-                return None
-            raise
-        state = _state(_inside(answer))
+        answer = http.if_known(lambda: _ask(account, "GET", f"/transactions/{quote(provider_id, safe='')}"))
+        if answer is None:
+            return None
+        state = _state(fields.inside(answer))
         if state.provider_id != provider_id:
             raise BadGatewayAnswer("the answer is about another charge")
         return state
 
-    def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
-        raise GatewayRefused("Átomo Pay gives nothing back through its API; do it in its panel")
-
-    def verify(self, account: Account, notice: RawNotice) -> Authenticity:
-        """Nothing is signed, and no token is known."""
-        return Authenticity.UNSIGNED
-
     def parse_notice(self, notice: RawNotice) -> Notice:
         """Short, or the whole transaction."""
         body = fields.json_notice(notice.body)
-        state = _state(_inside(body))
+        state = _state(fields.inside(body))
         reference = fields.ident(notice.query.get("t"))
         if not (state.provider_id or reference):
             raise UnreadableNotice("the body names no transaction")
-        about = _inside(body).get("payment_method") in (None, "pix")
+        about = fields.inside(body).get("payment_method") in (None, "pix")
         return Notice(
             reference=reference,
             provider_id=state.provider_id or None,
@@ -130,17 +119,15 @@ def _offer(account: Account, request: ChargeRequest) -> str:
 
 
 def _product(account: Account, path: str) -> dict[str, Any]:
-    try:
-        return _inside(_ask(account, "GET", path))
-    except GatewayRefused as refused:
-        if refused.http_status == 404:
-            raise GatewayMisconfigured("it does not know the product") from None
-        raise
+    answer = http.if_known(lambda: _ask(account, "GET", path))
+    if answer is None:
+        raise GatewayMisconfigured("it does not know the product")
+    return fields.inside(answer)
 
 
 def _new_offer(account: Account, product: str, request: ChargeRequest) -> str:
     wanted = {"title": request.description, "price": request.amount_cents}
-    made = _inside(_ask(account, "POST", f"{product}/offers", wanted))
+    made = fields.inside(_ask(account, "POST", f"{product}/offers", wanted))
     found = fields.ident(made.get("hash"))
     if not found:
         raise BadGatewayAnswer("the new offer has no hash")
@@ -169,11 +156,6 @@ def _wanted(account: Account, request: ChargeRequest, offer: str) -> dict[str, A
         "postback_url": request.notice_url,
         "transaction_origin": "api",
     }
-
-
-def _inside(answer: dict[str, Any]) -> dict[str, Any]:
-    """With an envelope or without: both are seen."""
-    return fields.nested(answer.get("data")) or answer
 
 
 def _code(made: dict[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ Errors, and who catches them::
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -254,6 +254,12 @@ class Notice:
     dispute: Dispute | None = None
 
 
+def likeliest(charges: Iterable[ChargeState]) -> ChargeState | None:
+    """Of several under one reference: the one that is paid, if one is; else the first."""
+    found = list(charges)
+    return next((one for one in found if one.status is Status.PAID), found[0] if found else None)
+
+
 class UnreadableNotice(ValueError):
     """The notice's body is not what the provider documents; the message says what is wrong."""
 
@@ -313,8 +319,8 @@ class Gateway:
         raise NotImplementedError
 
     def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
-        """Gives money back. Raises GatewayError."""
-        raise NotImplementedError
+        """Gives money back; written by gateways with `refunds`. Raises GatewayError."""
+        raise GatewayRefused(f"{self.label} gives nothing back through its API; do it in its panel")
 
     def cancel_charge(self, account: Account, provider_id: str, reference: str) -> None:
         """Calls an open charge off, for gateways with `cancels`. Raises GatewayError."""
@@ -331,8 +337,8 @@ class Gateway:
         raise NotImplementedError
 
     def verify(self, account: Account, notice: RawNotice) -> Authenticity:
-        """Checks the notice's proof, without any call to the outside."""
-        raise NotImplementedError
+        """Checks the notice's proof, without any call to the outside. Without one of its own, it proves nothing."""
+        return Authenticity.UNSIGNED
 
     def parse_notice(self, notice: RawNotice) -> Notice:
         """Reads a notice. Raises UnreadableNotice."""

@@ -5,7 +5,6 @@ Facts from other people's integrations; docs/gateways.md says what is unconfirme
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +12,6 @@ from urllib.parse import quote
 from gateways import fields, http
 from gateways.base import (
     Account,
-    Authenticity,
     BadGatewayAnswer,
     Charge,
     ChargeRequest,
@@ -21,7 +19,6 @@ from gateways.base import (
     Credential,
     Gateway,
     GatewayMisconfigured,
-    GatewayRefused,
     Notice,
     PayerField,
     RawNotice,
@@ -77,7 +74,7 @@ class BlackCat(Gateway):
     def make_charge(self, account: Account, request: ChargeRequest) -> Charge:
         """No idempotency is known: asked twice, it makes two charges."""
         answer = self._ask(account, "POST", "/transactions", _wanted(request))
-        made = _inside(answer)
+        made = fields.inside(answer)
         state, code = _state(made), fields.text(fields.nested(made.get("pix")).get("qrcode"), limit=1000)
         if not (state.provider_id and code):
             raise BadGatewayAnswer("the answer has no id or no code")
@@ -86,27 +83,17 @@ class BlackCat(Gateway):
         return Charge(provider_id=state.provider_id, pix_code=code, raw=answer)
 
     def fetch_charge(self, account: Account, provider_id: str, reference: str) -> ChargeState | None:
-        try:
-            answer = self._ask(account, "GET", f"/transactions/{quote(provider_id, safe='')}")
-        except GatewayRefused as refused:
-            if refused.http_status == 404:
-                return None
-            raise
-        state = _state(_inside(answer))
+        answer = http.if_known(lambda: self._ask(account, "GET", f"/transactions/{quote(provider_id, safe='')}"))
+        if answer is None:
+            return None
+        state = _state(fields.inside(answer))
         if state.provider_id != provider_id:
             raise BadGatewayAnswer("the answer is about another charge")
         return state
 
-    def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
-        raise GatewayRefused("it gives nothing back through its API; do it in its panel")
-
-    def verify(self, account: Account, notice: RawNotice) -> Authenticity:
-        """Nothing is signed, and no token is known."""
-        return Authenticity.UNSIGNED
-
     def parse_notice(self, notice: RawNotice) -> Notice:
         """The transaction, bare or in an envelope whose own id is another."""
-        told = _inside(fields.json_notice(notice.body))
+        told = fields.inside(fields.json_notice(notice.body))
         state, reference = _state(told), fields.ident(notice.query.get("t"))
         if not (state.provider_id or reference):
             raise UnreadableNotice("the body names no transaction")
@@ -136,8 +123,8 @@ class BlackCat(Gateway):
 def _headers(account: Account, company: _Company) -> dict[str, str]:
     names = ("public_key", "secret_key")
     keys = {name: http.credential(account, name) if account.credentials.get(name) else "" for name in names}
-    login = company.login.format(**keys)
-    return {"Authorization": "Basic " + b64encode(login.encode()).decode()}
+    user, _, password = company.login.format(**keys).partition(":")
+    return http.basic(user, password)
 
 
 def _wanted(request: ChargeRequest) -> dict[str, Any]:
@@ -163,10 +150,6 @@ def _wanted(request: ChargeRequest) -> dict[str, Any]:
         "items": [item],
         "postbackUrl": request.notice_url,
     }
-
-
-def _inside(answer: dict[str, Any]) -> dict[str, Any]:
-    return fields.nested(answer.get("data")) or answer
 
 
 def _state(told: dict[str, Any]) -> ChargeState:

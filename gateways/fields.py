@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 from datetime import UTC, datetime
 from typing import Any
 
 from bot_manager.network import strict
-from gateways.base import UnreadableNotice
+from gateways.base import Authenticity, UnreadableNotice
 
 _IDENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:=+-]{0,127}")
 _DIGITS = re.compile(r"[0-9]{1,12}")
@@ -37,6 +38,16 @@ def form_notice(body: bytes) -> dict[str, str]:
 def nested(value: Any) -> dict[str, Any]:
     """A JSON object, or an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def inside(answer: dict[str, Any], envelope: str = "data") -> dict[str, Any]:
+    """What is in the envelope; the whole where there is none: of some providers both are seen."""
+    return nested(answer.get(envelope)) or answer
+
+
+def derived(*parts: object) -> str:
+    """Our own name for a thing, in hex, the same each time: what makes a provider do it once."""
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
 def text(value: Any, limit: int = 200) -> str | None:
@@ -70,7 +81,7 @@ def cents_of_reais(value: Any) -> int | None:
 
 
 def reais(cents: int) -> str:
-    """ "49.90", as the Central Bank writes amounts."""
+    """4990 → "49.90", as the Central Bank and the shop file write amounts."""
     return f"{cents // 100}.{cents % 100:02d}"
 
 
@@ -86,6 +97,12 @@ def when(value: Any) -> datetime | None:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def static_token(given: str, wanted: str | None) -> Authenticity:
+    """What a token that comes with each notice is worth, where the seller entered one: always the same, it proves
+    little when right, and enough when wrong."""
+    return Authenticity.FORGED if wanted and not same_secret(given, wanted) else Authenticity.UNSIGNED
 
 
 def same_secret(given: str, wanted: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import requests
@@ -22,6 +22,8 @@ from gateways.base import (
     GatewayTimeout,
     GatewayUnreachable,
 )
+
+T = TypeVar("T")
 
 # Silence is no reason to give up before the time is over: who is slow may still answer.
 BOUNDS = wire.Bounds(read_s=60.0, answer_s=8.0)
@@ -60,7 +62,22 @@ def ask_list(
 ) -> list[dict[str, Any]]:
     """The answer to a GET, which has to be a list of JSON objects, or one alone. Raises GatewayError."""
     answer = _read(send(account, "GET", path, headers=headers, query=query))
-    found = [answer] if isinstance(answer, dict) else answer
+    return objects([answer] if isinstance(answer, dict) else answer)
+
+
+def if_known(ask: Callable[[], T], unknown: Collection[int] = (404,)) -> T | None:
+    """What `ask` answers; None when the provider says, with one of these statuses, that there is no such thing.
+    Raises GatewayError."""
+    try:
+        return ask()
+    except GatewayRefused as refused:
+        if refused.http_status in unknown:
+            return None
+        raise
+
+
+def objects(found: Any) -> list[dict[str, Any]]:
+    """A list of JSON objects. Raises BadGatewayAnswer."""
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise BadGatewayAnswer("the answer is not a list of JSON objects")
     return found

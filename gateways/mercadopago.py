@@ -6,7 +6,6 @@ marked in docs/gateways.md.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,6 +32,7 @@ from gateways.base import (
     RawNotice,
     Status,
     UnreadableNotice,
+    likeliest,
 )
 
 # in_mediation and charged_back are disputes, which are told apart from the payment's state.
@@ -70,7 +70,7 @@ class MercadoPago(Gateway):
     lists = True
 
     def make_charge(self, account: Account, request: ChargeRequest) -> Charge:
-        headers = _headers(account) | {"X-Idempotency-Key": _key("charge", request.reference)}
+        headers = _headers(account) | {"X-Idempotency-Key": fields.derived("charge", request.reference)}
         answer = http.ask(account, "POST", "/v1/payments", headers=headers, json=_wanted(account, request))
         state = _state(answer)
         if state.status is Status.CANCELLED:
@@ -85,19 +85,16 @@ class MercadoPago(Gateway):
     def fetch_charge(self, account: Account, provider_id: str, reference: str) -> ChargeState | None:
         if not provider_id:
             return _find(account, reference)
-        try:
-            answer = http.ask(account, "GET", _path(provider_id), headers=_headers(account))
-        except GatewayRefused as refused:
-            if refused.http_status == 404:
-                return None
-            raise
+        answer = http.if_known(lambda: http.ask(account, "GET", _path(provider_id), headers=_headers(account)))
+        if answer is None:
+            return None
         if answer.get("external_reference") not in (None, reference):
             raise BadGatewayAnswer("the answer is about another charge")
         return _same(answer, provider_id)
 
     def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
         """In whole or in part. The same amount of the same charge is given back once, however often this is called."""
-        headers = _headers(account) | {"X-Idempotency-Key": _key("refund", reference, amount_cents)}
+        headers = _headers(account) | {"X-Idempotency-Key": fields.derived("refund", reference, amount_cents)}
         wanted = {"amount": amount_cents / 100}
         answer = http.ask(account, "POST", f"{_path(provider_id)}/refunds", headers=headers, json=wanted)
         if answer.get("status") in ("rejected", "cancelled"):
@@ -188,10 +185,6 @@ def _headers(account: Account) -> dict[str, str]:
     return {"Authorization": f"Bearer {account.credentials['access_token']}"}
 
 
-def _key(*parts: object) -> str:
-    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:64]
-
-
 def _path(provider_id: str) -> str:
     return f"/v1/payments/{quote(provider_id, safe='')}"
 
@@ -214,9 +207,7 @@ def _results(answer: dict[str, Any]) -> list[dict[str, Any]]:
 def _find(account: Account, reference: str) -> ChargeState | None:
     """The one that is paid, if one is; else the newest."""
     answer = _search(account, {"external_reference": reference, "sort": "date_created", "criteria": "desc"})
-    found = [_state(one) for one in _results(answer) if one.get("external_reference") == reference]
-    paid = [state for state in found if state.status is Status.PAID]
-    return next(iter(paid + found), None)
+    return likeliest(_state(one) for one in _results(answer) if one.get("external_reference") == reference)
 
 
 def _same(answer: dict[str, Any], provider_id: str) -> ChargeState:

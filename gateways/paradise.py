@@ -10,7 +10,6 @@ from typing import Any
 from gateways import fields, http
 from gateways.base import (
     Account,
-    Authenticity,
     BadGatewayAnswer,
     Charge,
     ChargeRequest,
@@ -23,6 +22,7 @@ from gateways.base import (
     RawNotice,
     Status,
     UnreadableNotice,
+    likeliest,
 )
 
 _STATUSES = {
@@ -64,12 +64,9 @@ class Paradise(Gateway):
         if not provider_id:
             return _find(account, reference)
         query = {"action": "get_transaction", "id": provider_id}
-        try:
-            answer = http.ask(account, "GET", "/query.php", headers=_headers(account), query=query)
-        except GatewayRefused as refused:
-            if refused.http_status == 404:
-                return None
-            raise
+        answer = http.if_known(lambda: http.ask(account, "GET", "/query.php", headers=_headers(account), query=query))
+        if answer is None:
+            return None
         if answer.get("status") in ("error", "success"):
             raise BadGatewayAnswer(f"no charge in a 200: {http.said(answer, account)}")
         state = _state(answer)
@@ -90,10 +87,6 @@ class Paradise(Gateway):
             raise GatewayRefused(f"refused with 200: {http.said(answer, account)}")
         if answer.get("success") is not True:
             raise BadGatewayAnswer("the answer says neither yes nor no")
-
-    def verify(self, account: Account, notice: RawNotice) -> Authenticity:
-        """Nothing is signed, and no token is known."""
-        return Authenticity.UNSIGNED
 
     def parse_notice(self, notice: RawNotice) -> Notice:
         body = fields.json_notice(notice.body)
@@ -137,16 +130,12 @@ def _headers(account: Account) -> dict[str, str]:
 
 def _find(account: Account, reference: str) -> ChargeState | None:
     query = {"action": "list_transactions", "external_id": reference}
-    try:
-        found = http.ask_list(account, "/query.php", headers=_headers(account), query=query)
-    except GatewayRefused as refused:
-        if refused.http_status == 404:
-            return None
-        raise
+    found = http.if_known(lambda: http.ask_list(account, "/query.php", headers=_headers(account), query=query))
+    if found is None:
+        return None
     if any(one.get("external_id") != reference for one in found):
         raise BadGatewayAnswer("the answer is about another charge")
-    states = [_state(one) for one in found]
-    return next((state for state in states if state.status is Status.PAID), states[0] if states else None)
+    return likeliest(map(_state, found))
 
 
 def _state(answer: dict[str, Any], id_name: str = "id") -> ChargeState:

@@ -6,7 +6,6 @@ chooses: ours is made from the reference, so asking twice makes one charge, and 
 
 from __future__ import annotations
 
-import hashlib
 import json as json_text
 import re
 from collections.abc import Mapping
@@ -119,12 +118,9 @@ class PixApi(Gateway):
         return None if cob is None else _state(cob)
 
     def _fetch(self, account: Account, txid: str) -> dict[str, Any] | None:
-        try:
-            cob = self._ask(account, "GET", _cob(txid))
-        except GatewayRefused as refused:
-            if refused.http_status == 404:
-                return None
-            raise
+        cob = http.if_known(lambda: self._ask(account, "GET", _cob(txid)))
+        if cob is None:
+            return None
         self._check_same(cob, txid)
         return cob
 
@@ -259,16 +255,13 @@ class PixApi(Gateway):
 
 def txid_of(reference: str) -> str:
     """26 to 35 letters and digits are wanted; 32, the same for the same reference."""
-    return hashlib.sha256(f"txid {reference}".encode()).hexdigest()[:32]
+    return fields.derived("txid", reference)[:32]
 
 
 def _refund_id(reference: str, amount_cents: int, made: list[dict[str, Any]]) -> str:
     """The same until a refund of that name was not done: its name can't be used again."""
     undone = {one.get("id") for one in made if one.get("status") == "NAO_REALIZADO"}
-    names = (
-        hashlib.sha256(f"refund {reference} {amount_cents} {number}".encode()).hexdigest()[:32]
-        for number in range(len(undone) + 1)
-    )
+    names = (fields.derived("refund", reference, amount_cents, number)[:32] for number in range(len(undone) + 1))
     return next(name for name in names if name not in undone)
 
 

@@ -11,7 +11,6 @@ import hashlib
 from gateways import brcode
 from gateways.base import (
     Account,
-    Authenticity,
     Charge,
     ChargeRequest,
     ChargeState,
@@ -50,9 +49,6 @@ class Sandbox(Gateway):
 
     def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
         """Nothing was taken, nothing is given back."""
-
-    def verify(self, account: Account, notice: RawNotice) -> Authenticity:
-        return Authenticity.UNSIGNED
 
     def parse_notice(self, notice: RawNotice) -> Notice:
         raise UnreadableNotice("the sandbox sends no notices")

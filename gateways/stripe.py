@@ -5,7 +5,6 @@ Facts from its own SDKs' types and signature check; what is only remembered is m
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import time
@@ -32,6 +31,7 @@ from gateways.base import (
     Payer,
     RawNotice,
     Status,
+    likeliest,
 )
 
 _STATUSES = {"succeeded": Status.PAID, "canceled": Status.CANCELLED}
@@ -70,7 +70,7 @@ class Stripe(Gateway):
     lists = True
 
     def make_charge(self, account: Account, request: ChargeRequest) -> Charge:
-        key = _key("charge", request.reference)
+        key = fields.derived("charge", request.reference)
         answer = _ask(account, "POST", _INTENTS, form=_wanted(request), key=key)
         state = _state(answer)
         if (state.reference, state.amount_cents, state.currency) != (request.reference, request.amount_cents, "BRL"):
@@ -86,12 +86,9 @@ class Stripe(Gateway):
     def fetch_charge(self, account: Account, provider_id: str, reference: str) -> ChargeState | None:
         if not provider_id:
             return _find(account, reference)
-        try:
-            answer = _ask(account, "GET", _path(provider_id), query={"expand[]": "latest_charge"})
-        except GatewayRefused as refused:
-            if refused.http_status == 404:
-                return None
-            raise
+        answer = http.if_known(lambda: _ask(account, "GET", _path(provider_id), query={"expand[]": "latest_charge"}))
+        if answer is None:
+            return None
         state = _state(answer)
         if state.provider_id != provider_id or state.reference not in (None, reference):
             raise BadGatewayAnswer("the answer is about another charge")
@@ -99,7 +96,7 @@ class Stripe(Gateway):
 
     def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
         """In whole or in part. Its idempotency ends after a day, so ours stands in the metadata, and is looked for."""
-        ours = _key("refund", reference, amount_cents)
+        ours = fields.derived("refund", reference, amount_cents)
         made = _listed(_ask(account, "GET", "/v1/refunds", query={"payment_intent": provider_id, "limit": "100"}))
         if any(fields.nested(one.get("metadata")).get("refund") == ours for one in made if not _failed(one)):
             return
@@ -182,28 +179,19 @@ def _ask(
     return http.ask(account, method, path, headers=headers, query=query, form=form)
 
 
-def _key(*parts: object) -> str:
-    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
-
-
 def _path(provider_id: str) -> str:
     return f"{_INTENTS}/{quote(provider_id, safe='')}"
 
 
 def _listed(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    found = answer.get("data")
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise BadGatewayAnswer("the answer has no list")
-    return found
+    return http.objects(answer.get("data"))
 
 
 def _find(account: Account, reference: str) -> ChargeState | None:
     """What was made within the last minute may not be found yet."""
     query = {"query": f"metadata['reference']:'{reference}'", "expand[]": "data.latest_charge"}
-    found = [_state(one) for one in _listed(_ask(account, "GET", f"{_INTENTS}/search", query=query))]
-    mine = [state for state in found if state.reference == reference]
-    paid = [state for state in mine if state.status is Status.PAID]
-    return next(iter(paid + mine), None)
+    found = map(_state, _listed(_ask(account, "GET", f"{_INTENTS}/search", query=query)))
+    return likeliest(state for state in found if state.reference == reference)
 
 
 def _failed(refund: dict[str, Any]) -> bool:

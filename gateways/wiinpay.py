@@ -11,14 +11,12 @@ from urllib.parse import quote
 from gateways import fields, http
 from gateways.base import (
     Account,
-    Authenticity,
     BadGatewayAnswer,
     Charge,
     ChargeRequest,
     ChargeState,
     Credential,
     Gateway,
-    GatewayRefused,
     Notice,
     PayerField,
     RawNotice,
@@ -50,36 +48,27 @@ class WiinPay(Gateway):
     def make_charge(self, account: Account, request: ChargeRequest) -> Charge:
         """No idempotency is known: asked twice, it makes two charges."""
         answer = http.ask(account, "POST", "/payment/create", json=_wanted(account, request))
-        made = fields.nested(answer.get("data")) or answer
+        made = fields.inside(answer)
         provider_id, code = _id(made), fields.text(made.get("qr_code"), limit=1000)
         if not (provider_id and code):
             raise BadGatewayAnswer("the answer has no id or no code")
         return Charge(provider_id=provider_id, pix_code=code, raw=answer)
 
     def fetch_charge(self, account: Account, provider_id: str, reference: str) -> ChargeState | None:
+        path = f"/payment/list/{quote(provider_id, safe='')}"
         headers = {"Authorization": f"Bearer {account.credentials['api_key']}"}
-        try:
-            found = http.ask_list(account, f"/payment/list/{quote(provider_id, safe='')}", headers=headers)
-        except GatewayRefused as refused:
-            if refused.http_status == 404:
-                return None
-            raise
-        states = [_state(fields.nested(one.get("data")) or one) for one in found]
+        found = http.if_known(lambda: http.ask_list(account, path, headers=headers))
+        if found is None:
+            return None
+        states = [_state(fields.inside(one)) for one in found]
         if len(states) != 1 or states[0].provider_id != provider_id:
             raise BadGatewayAnswer("the answer is about another charge")
         return states[0]
 
-    def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
-        raise GatewayRefused("WiinPay gives nothing back through its API; do it in its panel")
-
-    def verify(self, account: Account, notice: RawNotice) -> Authenticity:
-        """Nothing is signed, and no token is known."""
-        return Authenticity.UNSIGNED
-
     def parse_notice(self, notice: RawNotice) -> Notice:
         """Its shape is not documented: read with and without an envelope, by any of its names for an id."""
         body = fields.json_notice(notice.body)
-        state = _state(fields.nested(body.get("data")) or body)
+        state = _state(fields.inside(body))
         reference = state.reference or fields.ident(notice.query.get("t"))
         if not (state.provider_id or reference):
             raise UnreadableNotice("the body names no payment")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -30,7 +29,6 @@ from gateways.base import (
     Dispute,
     DisputeState,
     Gateway,
-    GatewayRefused,
     Notice,
     RawNotice,
     Status,
@@ -100,12 +98,12 @@ class Woovi(Gateway):
         return Charge(provider_id=_id(charge) or request.reference, pix_code=code, raw=answer)
 
     def fetch_charge(self, account: Account, provider_id: str, reference: str) -> ChargeState | None:
-        try:
-            answer = http.ask(account, "GET", _path(reference), headers=_headers(account))
-        except GatewayRefused as refused:
-            if refused.http_status in (400, 404):  # an unknown charge is a 400, by the documentation
-                return None
-            raise
+        # An unknown charge is a 400, by the documentation.
+        answer = http.if_known(
+            lambda: http.ask(account, "GET", _path(reference), headers=_headers(account)), unknown=(400, 404)
+        )
+        if answer is None:
+            return None
         charge = fields.nested(answer.get("charge"))
         _check_same(charge, reference)
         return _state(charge, {}, provider_id)
@@ -113,7 +111,7 @@ class Woovi(Gateway):
     def refund(self, account: Account, provider_id: str, reference: str, amount_cents: int) -> None:
         """In whole or in part. The same amount of the same charge is given back once, however often this is called."""
         wanted = {
-            "correlationID": hashlib.sha256(f"refund {reference} {amount_cents}".encode()).hexdigest()[:32],
+            "correlationID": fields.derived("refund", reference, amount_cents)[:32],
             "value": amount_cents,
         }
         http.send(account, "POST", f"{_path(reference)}/refund", headers=_headers(account), json=wanted)
