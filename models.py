@@ -503,6 +503,10 @@ class AttemptState(StrEnum):
     REFUNDED = "refunded"  # its money went back whole; also when its refund was told before its payment
 
 
+# Of charge attempts: what the books do not know of yet.
+UNBOOKED = "state in ('paid', 'refunded') and booked is distinct from state"
+
+
 class ChargeAttempt(Base):
     """One try to charge one payment at one gateway account. provider_id is unique within the account.
 
@@ -516,7 +520,7 @@ class ChargeAttempt(Base):
         Index(
             "ix_charge_attempt_unbooked",
             "id",
-            postgresql_where=text("state in ('paid', 'refunded') and booked is distinct from state"),
+            postgresql_where=text(UNBOOKED),
         ),
     )
 

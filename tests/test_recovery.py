@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 
 from bot_manager.ops.checker import Finding, check
 from bot_manager.settings import engine_url
+from models import UNBOOKED
 from tests import ledger
 from tests.product import ROOT, Product
 from tests.shops import Shop, open_shop
@@ -31,7 +32,6 @@ PATIENCE_S = 180.0
 AWAY = timedelta(hours=3)
 _MIGRATIONS = "migrations/versions"
 LINK = "https://example.com/curso"
-UNBOOKED = "select 1 from charge_attempt where state in ('paid', 'refunded') and booked is distinct from state"
 MOMENTS = (
     "payment set created_at = created_at - :gone, expires_at = expires_at - :gone",
     "charge_attempt set started_at = started_at - :gone",
@@ -351,7 +351,7 @@ def test_old_code_sells_on_the_new_schema_and_new_code_with_the_old_codes_jobs(
         product.stop()  # and forward again: what the old code settled comes into the books
         product.root = new
         product.start()
-        until(lambda: not product.rows(UNBOOKED), PATIENCE_S)
+        until(lambda: not product.rows(f"select 1 from charge_attempt where {UNBOOKED}"), PATIENCE_S)
         product.work()
         assert_all_books_agree(product, 15)
         assert errors(product) == []

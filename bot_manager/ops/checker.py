@@ -15,7 +15,7 @@ from sqlalchemy import ForeignKey, Table, func, select, text
 from sqlalchemy.engine import Connection
 
 from bot_manager.payments.notices import TRY_AGAIN_S
-from models import ROW_SECURED, Base
+from models import ROW_SECURED, UNBOOKED, Base
 
 EXAMPLES = 5
 
@@ -76,9 +76,9 @@ RULES = {
         where not p.test and a.paid_at is not null and a.state in ('paid', 'refunded') and a.booked = a.state
         and (select count(*) from ledger_entry l where l.attempt_id = a.id and l.kind = 'sale'
              and l.amount_cents = p.amount_cents and l.gateway_id = a.gateway_id) <> 1""",
-    "late_entry": """
-        select 'attempt ' || id from charge_attempt where state in ('paid', 'refunded')
-        and booked is distinct from state and coalesce(paid_at, ended_at) < :late""",
+    "late_entry": f"""
+        select 'attempt ' || id from charge_attempt
+        where {UNBOOKED} and coalesce(paid_at, ended_at) < :late""",  # noqa: S608 - our own words
     "entry_without_its_charge": """
         select 'entry ' || l.id from ledger_entry l join charge_attempt a on a.id = l.attempt_id
         join payment p on p.id = a.payment_id

@@ -22,7 +22,7 @@ from bot_manager.bots import inbox, updates
 from bot_manager.jobs.names import Name
 from bot_manager.jobs.queue import Job, enqueue, set_timer
 from bot_manager.payments import notices
-from models import Retry, RetryBatch, RetryState, db
+from models import UNBOOKED, Retry, RetryBatch, RetryState, db
 from tracking import purchases
 
 CAP = 200  # letters in one batch
@@ -82,8 +82,7 @@ CLAIMS: Mapping[Name, str | None] = {
     Name.CHARGE: "update payment set claimed_at = null where id = :payment and status = 'new' returning 1",
     Name.LOOK: "select 1 from payment where id = :payment and status not in ('paid', 'refunded')",
     Name.RECONCILE: "select 1 from lookup where gateway_id = :gateway limit 1",
-    Name.BOOK: "select 1 from charge_attempt where id = :attempt and state in ('paid', 'refunded')"
-    " and booked is distinct from state",
+    Name.BOOK: f"select 1 from charge_attempt where id = :attempt and {UNBOOKED}",  # noqa: S608 - our own words
     Name.CONFIRM: "update webhook_receipt set last_at = now() where id = :receipt and state = 'confirming' returning 1",
     Name.REMATCH: "update webhook_receipt set last_at = now() where id = :receipt and state = 'parked' returning 1",
     Name.DELIVER: "select 1 from payment where id = :payment and status = 'paid'",

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from bot_manager.jobs.names import Name
-from models import AttemptState, Payment, db
+from models import UNBOOKED, AttemptState, Payment, db
 
 
 class Kind(StrEnum):
@@ -43,15 +43,14 @@ _REFUND = text(
     "  where l.attempt_id = a.id and l.kind = 'refund') told"
     " where a.id = :attempt and :total > told.back on conflict (attempt_id, key) do nothing"
 )
-_UNBOOKED = "state in ('paid', 'refunded') and booked is distinct from state"
 _READ_ALL = text("select set_config('app.operator', 'on', true)")
 _CATCH_UP = text(
     "insert into timer (key, kind, seller_id, args, trace_id, due_at)"  # noqa: S608 - our own words
     " select 'book:' || id, :kind, seller_id, jsonb_build_object('attempt', id), '', now() from charge_attempt"
-    f" where {_UNBOOKED} order by id limit :batch on conflict do nothing"
+    f" where {UNBOOKED} order by id limit :batch on conflict do nothing"
 )
 _CLAIM = text(
-    f"update charge_attempt set booked = state where id = :attempt and {_UNBOOKED} returning payment_id, state, paid_at"  # noqa: S608
+    f"update charge_attempt set booked = state where id = :attempt and {UNBOOKED} returning payment_id, state, paid_at"  # noqa: S608
 )
 _LOCK = text("select 1 from charge_attempt where id = :attempt for update")
 
