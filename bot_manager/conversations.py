@@ -196,8 +196,8 @@ def _carry_out(effect: engine.Effect, bot: Bot, customer: Customer, entry: Entry
 def _buy(bot: Bot, customer: Customer, offer_key: str, entry: Entry) -> bool:
     offer = next(o for o in bot.offers if o.key == offer_key)
     test = bot.test or customer.channel == panel.CHANNEL
-    missing = [] if sales.live_sale(customer, offer) else payers.to_be_asked(customer, offer.price_cents, test=test)
-    if missing:
+    missing = payers.to_be_asked(customer, offer.price_cents, test=test)
+    if missing and not sales.live_sale(customer, offer):
         _take_step(bot, customer, engine.Lacks(offer_key, missing), entry)
         return False
     payment = sales.open_sale(bot, customer, offer, entry.trace_id)
