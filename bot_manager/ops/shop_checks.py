@@ -12,8 +12,9 @@ import gateways
 from bot_manager.app import look_across_sellers
 from bot_manager.ops.check import Check, bad, doubtful, good
 from bot_manager.payments import breakers
-from bot_manager.shop.rules import SANDBOX, reais
+from bot_manager.shop.rules import SANDBOX
 from gateways.breaker import OPENS_AFTER
+from gateways.fields import reais
 from models import Bot, BotOffer, BotState, Destination, Gateway, Offer, Seller, db
 
 _APPLY = "e aplique o arquivo da loja de novo"

@@ -10,8 +10,8 @@ import yaml
 from sqlalchemy import select
 
 from bot_manager.app import act_for, look_across_sellers
-from bot_manager.shop.rules import reais
 from bot_manager.shop.stored import seller_with, stored
+from gateways.fields import reais
 from models import Bot, BotOffer, Destination, Gateway, Link, Offer, Seller, db
 
 _DELIVERED = ("kind", "url", "chat_id", "days")  # PostgreSQL keeps JSON's keys in no order of ours

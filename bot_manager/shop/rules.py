@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import gateways
 from bot_manager.shop.explain import Complaint
 from bot_manager.shop.lines import Place
+from gateways.fields import reais
 
 SANDBOX = "sandbox"
 _IDENTITIES = {"gateways": "name", "offers": "key", "bots": "key", "links": "slug", "destinations": "name"}
@@ -33,11 +34,6 @@ def complaints(shop: Raw) -> Iterator[Complaint]:
 def cents(price: str) -> int:
     """ "49.90" → 4990, by its digits."""
     return int(price.replace(".", ""))
-
-
-def reais(amount_cents: int) -> str:
-    """4990 → "49.90", as the file writes it."""
-    return f"{amount_cents // 100}.{amount_cents % 100:02d}"
 
 
 def _entries(shop: Raw, section: str) -> Iterator[tuple[Place, Raw]]:
